@@ -1,0 +1,110 @@
+//! What a cluster is to the rest of the harness: nodes, places to run probes in, and evidence. Providers implement
+//! [`Cluster`]; the scenario runner knows nothing else (DESIGN decision 11).
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+/// Where a process runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A node, in all its namespaces and in its cgroup.
+    Node(String),
+    /// A container of a pod, in its namespaces and its cgroup; the first container if `container` is `None`.
+    Pod {
+        /// Namespace of the pod.
+        namespace: String,
+        /// Name of the pod.
+        pod: String,
+        /// Name of the container.
+        container: Option<String>,
+    },
+    /// A host outside of the cluster, for example `lan`.
+    Outside(String),
+}
+
+/// Role of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Runs the control plane; tainted as kubeadm does.
+    ControlPlane,
+    /// Runs workloads.
+    Worker,
+}
+
+/// One node as the provider made it (not as the API server reports it).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeInfo {
+    /// Name, equal to the Node object's.
+    pub name: String,
+    /// Role.
+    pub role: Role,
+    /// Address on the nodes' segment.
+    pub address: std::net::IpAddr,
+    /// Device that carries it.
+    pub device: String,
+}
+
+/// What a finished process left.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// Exit code; `128 + signal` if a signal ended it.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: Vec<u8>,
+}
+
+/// What a provider can do; scenarios name what they need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Capability {
+    /// There is a host outside of the cluster with routes of its own.
+    Outside,
+    /// A node's link can be cut.
+    LinkControl,
+    /// Pinned maps of a node can be reached from the harness.
+    BpfPins,
+    /// The API server writes an audit log that the harness can read.
+    AuditLog,
+}
+
+/// A running cluster. Methods block; callers that must not block use a thread.
+pub trait Cluster: Send + Sync {
+    /// Name of the cluster.
+    fn name(&self) -> &str;
+    /// What this cluster can do.
+    fn caps(&self) -> &[Capability];
+    /// Kubeconfig of an administrator that works from the host.
+    fn kubeconfig(&self) -> &Path;
+    /// The nodes.
+    fn nodes(&self) -> &[NodeInfo];
+    /// Names of the hosts outside of the cluster.
+    fn outside(&self) -> Vec<String>;
+    /// A command that, once spawned by the caller, runs `argv` in `place`. The process has joined the target's cgroup
+    /// before `argv[0]` is executed, because socket LB follows the cgroup, not the namespace. Static tools of the
+    /// harness are available everywhere under `/.portolan-tools/` (`nettool`), also where the image has no shell.
+    ///
+    /// # Errors
+    /// If the place does not exist, for example a pod without a running container.
+    fn command(&self, place: &Place, argv: &[String]) -> Result<std::process::Command>;
+    /// Cuts or restores the link between a node and the nodes' segment.
+    ///
+    /// # Errors
+    /// If the node does not exist or the kernel refuses.
+    fn set_link(&self, node: &str, up: bool) -> Result<()>;
+    /// Directory of the node's pinned maps as the harness can open it (through the node's mount namespace), if any.
+    ///
+    /// # Errors
+    /// If the node does not exist.
+    fn bpffs(&self, node: &str) -> Result<Option<PathBuf>>;
+    /// The API server's audit log, JSON lines, if the provider has one.
+    fn audit_log(&self) -> Option<PathBuf>;
+    /// Writes what a provider knows (process logs, kubelet logs, pod logs, links, routes, neighbours, nft, cgroups)
+    /// below `dir`. Collects all errors and carries on.
+    ///
+    /// # Errors
+    /// A list of what could not be collected; the rest has been written.
+    fn dump(&self, dir: &Path) -> Result<()>;
+}
