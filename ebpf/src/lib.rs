@@ -382,15 +382,31 @@ pub const HOOKS_MAX: u32 = 16;
 pub const EVENTS_MAX: u32 = 32;
 
 /// Names of the hooks by number, for people and JSON.
-pub const HOOK_NAMES: [&str; 9] = [
-    "from-pod", "to-pod", "from-netdev", "to-netdev", "to-lo", "connect4", "sendmsg4", "recvmsg4", "getpeername4",
-];
+pub const HOOK_NAMES: [&str; 9] =
+    ["from-pod", "to-pod", "from-netdev", "to-netdev", "to-lo", "connect4", "sendmsg4", "recvmsg4", "getpeername4"];
 
 /// Names of the events by number, for people and JSON.
 pub const EVENT_NAMES: [&str; 20] = [
-    "seen", "service-new", "forward", "reply", "direct", "snat", "port-moved", "redirect-pod", "redirect-device",
-    "to-stack", "reject-no-backend", "reject-no-port", "drop-clusterip-from-outside", "drop-no-port", "drop-fragment",
-    "drop-invalid", "drop-map-full", "drop-no-slot", "drop-rewrite", "icmp-error",
+    "seen",
+    "service-new",
+    "forward",
+    "reply",
+    "direct",
+    "snat",
+    "port-moved",
+    "redirect-pod",
+    "redirect-device",
+    "to-stack",
+    "reject-no-backend",
+    "reject-no-port",
+    "drop-clusterip-from-outside",
+    "drop-no-port",
+    "drop-fragment",
+    "drop-invalid",
+    "drop-map-full",
+    "drop-no-slot",
+    "drop-rewrite",
+    "icmp-error",
 ];
 
 /// Index of a counter in map `metrics` (per-CPU array of `u64`).

@@ -1,0 +1,43 @@
+//! Handing a command over to the harness: built as the calling user, run as root.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result};
+
+use crate::{build, prerequisites};
+
+/// Environment variables that the harness reads and that `sudo` would drop.
+const KEPT: [&str; 5] = ["KUBEBUILDER_ASSETS", "CI", "NO_COLOR", "TERM", "RUST_LOG"];
+
+/// Builds what the harness needs and replaces this process by it.
+pub(crate) fn harness(command: &str, args: &[String]) -> Result<ExitCode> {
+    let wants_help = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--help" || arg == "-h");
+    if !wants_help {
+        let missing = prerequisites::missing(command, args);
+        if !missing.is_empty() {
+            eprintln!("error: `cargo xtask {command}` cannot start; missing:");
+            for line in missing {
+                eprintln!("  - {line}");
+            }
+            return Ok(ExitCode::from(3));
+        }
+    }
+    let bin_dir = build::binaries(&["portolan", "nettool", "harness"])?;
+    let harness = bin_dir.join("harness");
+    let mut argv: Vec<OsString> = Vec::new();
+    if !prerequisites::is_root() && !wants_help {
+        argv.push("sudo".into());
+        argv.push(format!("--preserve-env={}", KEPT.join(",")).into());
+    }
+    argv.push(harness.clone().into());
+    argv.push(command.into());
+    argv.push("--repo".into());
+    argv.push(build::repository()?.into());
+    argv.push("--bin-dir".into());
+    argv.push(bin_dir.into());
+    argv.extend(args.iter().map(OsString::from));
+    let failure = Command::new(&argv[0]).args(&argv[1..]).exec();
+    Err(failure).with_context(|| format!("starting {}", harness.display()))
+}

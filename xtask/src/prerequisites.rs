@@ -1,0 +1,80 @@
+//! What must be there before anything is built or started. All that is missing is named at once, with the way out; the
+//! harness looks at the kernel itself, since that may need root.
+
+use std::path::{Path, PathBuf};
+
+/// Programs of a real control plane.
+const CONTROL_PLANE: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+
+/// Commands that make a cluster and so need the control plane's programs.
+const MAKES_A_CLUSTER: [&str; 2] = ["e2e", "up"];
+
+/// True if this process runs as root.
+pub(crate) fn is_root() -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| effective_uid(&status) == Some(0))
+}
+
+/// The effective uid in the text of `/proc/PID/status` (second number of the `Uid:` line, proc(5)).
+fn effective_uid(status: &str) -> Option<u32> {
+    status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Everything that `command` needs and that is not there, one line each.
+pub(crate) fn missing(command: &str, args: &[String]) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !cfg!(target_os = "linux") {
+        lines.push("Linux: clusters are made of namespaces of its kernel".to_owned());
+    }
+    if in_path("cc").is_none() {
+        lines.push("a C compiler (`cc`): install gcc, for example `apt-get install gcc libc6-dev`".to_owned());
+    }
+    if !is_root() && in_path("sudo").is_none() {
+        lines.push("root: run as root, or install sudo".to_owned());
+    }
+    if MAKES_A_CLUSTER.contains(&command) {
+        lines.extend(missing_control_plane(args));
+    }
+    lines
+}
+
+fn missing_control_plane(args: &[String]) -> Vec<String> {
+    let Some(dir) = control_plane_dir(args) else {
+        return vec![format!(
+            "a control plane: point KUBEBUILDER_ASSETS (or --control-plane DIR) at a directory with {}; \
+             `setup-envtest use -p path` brings etcd and kube-apiserver, a Kubernetes server release the other two",
+            CONTROL_PLANE.join(", ")
+        )];
+    };
+    let absent: Vec<&str> = CONTROL_PLANE.iter().copied().filter(|name| !dir.join(name).is_file()).collect();
+    if absent.is_empty() {
+        return Vec::new();
+    }
+    vec![format!("{} in {} (from KUBEBUILDER_ASSETS or --control-plane)", absent.join(", "), dir.display())]
+}
+
+fn control_plane_dir(args: &[String]) -> Option<PathBuf> {
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        if arg == "--control-plane" {
+            return rest.next().map(PathBuf::from);
+        }
+        if let Some(dir) = arg.strip_prefix("--control-plane=") {
+            return Some(dir.into());
+        }
+    }
+    std::env::var_os("KUBEBUILDER_ASSETS").filter(|dir| !dir.is_empty()).map(PathBuf::from)
+}
+
+/// The program's path, if it is in `PATH`.
+pub(crate) fn in_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|candidate| is_file(candidate))
+}
+
+fn is_file(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.is_file())
+}
+
+#[cfg(test)]
+#[path = "prerequisites_tests.rs"]
+mod tests;

@@ -1,0 +1,28 @@
+//! Tests of [`super`].
+use super::*;
+
+fn strings(args: &[&str]) -> Vec<String> {
+    args.iter().map(|arg| (*arg).to_owned()).collect()
+}
+
+#[test]
+fn effective_uid_is_the_second_number() {
+    assert_eq!(effective_uid("Name:\tx\nUid:\t1000\t0\t1000\t1000\n"), Some(0));
+    assert_eq!(effective_uid("Uid:\t0\t1000\t0\t0\n"), Some(1000));
+    assert_eq!(effective_uid("Name:\tx\n"), None);
+}
+
+#[test]
+fn control_plane_flag_wins_in_both_spellings() {
+    assert_eq!(control_plane_dir(&strings(&["--keep", "--control-plane", "/a"])), Some("/a".into()));
+    assert_eq!(control_plane_dir(&strings(&["--control-plane=/b"])), Some("/b".into()));
+}
+
+#[test]
+fn absent_programs_are_named_with_their_directory() {
+    let lines = missing_control_plane(&strings(&["--control-plane", "/nonexistent"]));
+    assert_eq!(lines.len(), 1);
+    for word in ["etcd", "kube-scheduler", "/nonexistent"] {
+        assert!(lines[0].contains(word), "{word} is missing in {lines:?}");
+    }
+}

@@ -1,0 +1,103 @@
+//! `cargo xtask test`: the tiers of proof that need no cluster, each named, run or skipped with its reason.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use xshell::cmd;
+
+use crate::{build, prerequisites};
+
+/// Arguments of `cargo xtask test`.
+#[derive(clap::Args)]
+pub(crate) struct TestArgs {
+    /// Tiers that must run; a skipped one of these is a failure (CI names them)
+    #[arg(long, value_delimiter = ',')]
+    require: Vec<u8>,
+}
+
+/// One tier of the ladder of proof.
+struct Tier {
+    number: u8,
+    name: &'static str,
+    /// Arguments for `cargo test`.
+    selection: Vec<String>,
+    /// Why it cannot run here.
+    skip: Option<String>,
+}
+
+/// Runs all tiers and sums up.
+pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
+    let tiers = tiers()?;
+    if let Some(unknown) = args.require.iter().find(|number| tiers.iter().all(|tier| tier.number != **number)) {
+        bail!("--require {unknown}: `cargo xtask test` has the tiers 1 (with 2) and 3; the others need a cluster");
+    }
+    let mut summary = Vec::new();
+    let mut failed = false;
+    for tier in tiers {
+        let verdict = match &tier.skip {
+            None => {
+                eprintln!("== tier {}: {}", tier.number, tier.name);
+                let passed = cargo_test(&tier.selection)?;
+                failed |= !passed;
+                if passed { "passed".to_owned() } else { "FAILED".to_owned() }
+            }
+            Some(reason) if args.require.contains(&tier.number) => {
+                failed = true;
+                format!("FAILED: it must run here, but {reason}")
+            }
+            Some(reason) => format!("skipped: {reason}"),
+        };
+        summary.push(format!("tier {} ({}): {verdict}", tier.number, tier.name));
+    }
+    for line in summary {
+        println!("{line}");
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn tiers() -> Result<Vec<Tier>> {
+    let needs_root = (!prerequisites::is_root()).then(|| "it needs root (namespaces, BPF)".to_owned());
+    let mut rooted = vec!["--workspace".to_owned()];
+    for name in rooted_tests()? {
+        rooted.extend(["--test".to_owned(), name]);
+    }
+    // One after the other: these tests share the kernel, and two at once would blur each other's timing.
+    rooted.extend(["--".to_owned(), "--test-threads=1".to_owned(), "--nocapture".to_owned()]);
+    Ok(vec![
+        Tier {
+            number: 1,
+            name: "unit, property and simulation",
+            selection: ["--workspace", "--lib", "--bins"].map(str::to_owned).to_vec(),
+            skip: None,
+        },
+        Tier { number: 3, name: "BPF and namespaces", selection: rooted, skip: needs_root },
+    ])
+}
+
+/// Integration tests that need root: every `tests/*.rs` of the product and of the harness.
+fn rooted_tests() -> Result<Vec<String>> {
+    let root = build::repository()?;
+    let mut names = Vec::new();
+    for dir in [root.join("tests"), root.join("xtask/harness/tests")] {
+        let Ok(entries) = std::fs::read_dir(&dir) else { continue };
+        for entry in entries {
+            let path = entry.with_context(|| format!("reading {}", dir.display()))?.path();
+            if path.extension().is_some_and(|extension| extension == "rs")
+                && let Some(stem) = path.file_stem()
+            {
+                names.push(stem.to_string_lossy().into_owned());
+            }
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn cargo_test(selection: &[String]) -> Result<bool> {
+    let sh = build::shell()?;
+    let cargo = build::cargo();
+    let status = std::process::Command::from(cmd!(sh, "{cargo} test --locked --no-fail-fast {selection...}"))
+        .status()
+        .context("running cargo test")?;
+    Ok(status.success())
+}
