@@ -186,6 +186,10 @@ pub struct NodeConfig {
     pub node_port_max: u16,
     /// Interface index of `lo`.
     pub lo_ifindex: u32,
+    /// This node's own IPv4 address towards other nodes, network byte order: the source of SNAT towards backends.
+    pub node_v4: u32,
+    /// Zero.
+    pub pad: u32,
 }
 
 /// Socket LB is on (the cgroup programs return at once otherwise).
@@ -430,7 +434,7 @@ const _: () = {
     assert!(size_of::<AddrKey>() == 20);
     assert!(size_of::<EndpointVal>() == 16);
     assert!(size_of::<DeviceVal>() == 24);
-    assert!(size_of::<NodeConfig>() == 32);
+    assert!(size_of::<NodeConfig>() == 40);
     assert!(size_of::<FlowKey>() == 40);
     assert!(size_of::<FlowVal>() == 56);
     assert!(size_of::<SockRevKey>() == 32);

@@ -1,1 +1,5 @@
-//! (being written)
+//! Types and strings that the API server, the user and the rooms of portolan share. Each string lives here once.
+
+pub mod config;
+pub mod pool;
+pub mod strings;

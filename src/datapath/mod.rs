@@ -1,1 +1,266 @@
-//! (being written)
+//! The kernel side of a node: programs and maps, pinned so that they outlive the agent.
+//!
+//! Pins lie below `<bpffs>/portolan/<shape>/`, where `<shape>` names the ABI: an agent with other maps uses another
+//! directory and never mistakes one for the other. A program is replaced in its link in one step, so that there is no
+//! moment without one.
+
+pub mod convert;
+pub mod flows;
+pub mod read;
+mod shape;
+mod links;
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use aya::maps::{Array, HashMap, Map, MapData};
+use aya::programs::TcAttachType;
+use aya::{Ebpf, EbpfLoader};
+use portolan_core::datapath::Op;
+use portolan_ebpf::{
+    AddrKey, BackendVal, DeviceVal, EndpointVal, FrontendKey, FrontendVal, NodeConfig, ServiceVal, SlotKey,
+};
+
+use crate::sys::abi::Abi;
+
+pub use links::{CGROUP_PROGRAMS, LinkName};
+pub use shape::pin_dir;
+
+/// A writable hash map of the ABI's types.
+pub type Table<K, V> = HashMap<MapData, Abi<K>, Abi<V>>;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../ebpf/portolan.bpf.o");
+
+/// Programs loaded, maps open.
+pub struct Datapath {
+    ebpf: Ebpf,
+    pins: PathBuf,
+    config: Array<MapData, Abi<NodeConfig>>,
+    frontends: Table<FrontendKey, FrontendVal>,
+    services: HashMap<MapData, u32, Abi<ServiceVal>>,
+    slots: HashMap<MapData, Abi<SlotKey>, u32>,
+    backends: HashMap<MapData, u32, Abi<BackendVal>>,
+    endpoints: Table<AddrKey, EndpointVal>,
+    node_addrs: HashMap<MapData, Abi<AddrKey>, u32>,
+    devices: HashMap<MapData, u32, Abi<DeviceVal>>,
+}
+
+impl Datapath {
+    /// Loads the programs and opens the pinned maps below `bpffs`, or creates them. Attaches nothing.
+    ///
+    /// # Errors
+    /// If `bpffs` is no BPF file system, the kernel refuses a program (with the verifier's words), or a pinned map has
+    /// another shape.
+    pub fn open(bpffs: &Path) -> Result<Self> {
+        let pins = pin_dir(bpffs);
+        shape::check_bpffs(bpffs)?;
+        for dir in ["maps", "links"] {
+            let dir = pins.join(dir);
+            std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
+        }
+        shape::check_pins(&pins)?;
+        let mut loader = EbpfLoader::new();
+        for map in shape::MAPS {
+            loader.map_pin_path(map.name, pins.join("maps").join(map.name));
+        }
+        let mut ebpf = loader.load(OBJECT).context("loading the BPF object; the kernel needs BTF and BPF (Linux 6.6)")?;
+        for (name, program) in ebpf.programs_mut() {
+            links::load(program).with_context(|| format!("the kernel refused BPF program {name}"))?;
+        }
+        let datapath = Self {
+            config: Array::try_from(take(&mut ebpf, "config")?)?,
+            frontends: HashMap::try_from(take(&mut ebpf, "frontends")?)?,
+            services: HashMap::try_from(take(&mut ebpf, "services")?)?,
+            slots: HashMap::try_from(take(&mut ebpf, "slots")?)?,
+            backends: HashMap::try_from(take(&mut ebpf, "backends")?)?,
+            endpoints: HashMap::try_from(take(&mut ebpf, "endpoints")?)?,
+            node_addrs: HashMap::try_from(take(&mut ebpf, "node_addrs")?)?,
+            devices: HashMap::try_from(take(&mut ebpf, "devices")?)?,
+            ebpf,
+            pins,
+        };
+        Ok(datapath)
+    }
+
+    /// Directory of this agent's pins.
+    #[must_use]
+    pub fn pins(&self) -> &Path {
+        &self.pins
+    }
+
+    /// Tells the programs about the node. Before anything is attached.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn configure(&mut self, config: NodeConfig) -> Result<()> {
+        self.config.set(0, Abi(config), 0).context("writing map config")
+    }
+
+    /// Attaches to a native device, both directions.
+    ///
+    /// # Errors
+    /// If the device is gone or the kernel refuses.
+    pub fn attach_device(&mut self, name: &str) -> Result<()> {
+        self.attach("from_netdev", name, TcAttachType::Ingress)?;
+        self.attach("to_netdev", name, TcAttachType::Egress)
+    }
+
+    /// Attaches to `lo`, egress.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn attach_lo(&mut self) -> Result<()> {
+        self.attach("to_lo", "lo", TcAttachType::Egress)
+    }
+
+    /// Attaches to a pod's veth, both directions as seen from the node.
+    ///
+    /// # Errors
+    /// If the device is gone or the kernel refuses.
+    pub fn attach_endpoint(&mut self, device: &str) -> Result<()> {
+        self.attach("from_pod", device, TcAttachType::Ingress)?;
+        self.attach("to_pod", device, TcAttachType::Egress)
+    }
+
+    /// Forgets the links of a pod's veth; the veth itself goes with the pod.
+    ///
+    /// # Errors
+    /// If a pin cannot be removed.
+    pub fn detach_endpoint(&mut self, device: &str) -> Result<()> {
+        for program in ["from_pod", "to_pod"] {
+            links::unpin(&self.pins, &LinkName::device(program, device))?;
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self, program: &str, device: &str, direction: TcAttachType) -> Result<()> {
+        links::attach_tcx(&mut self.ebpf, &self.pins, program, device, direction)
+            .with_context(|| format!("attaching {program} to {device}"))
+    }
+
+    /// Attaches socket LB to the node's cgroup, or takes it away.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn socket_lb(&mut self, cgroup: &Path, enabled: bool) -> Result<()> {
+        for program in CGROUP_PROGRAMS {
+            if enabled {
+                links::attach_cgroup(&mut self.ebpf, &self.pins, program, cgroup)
+                    .with_context(|| format!("attaching {program} to {}", cgroup.display()))?;
+            } else {
+                links::unpin(&self.pins, &LinkName::cgroup(program))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries out writes to the Service maps, in their order.
+    ///
+    /// # Errors
+    /// With the write that failed; those before it are done.
+    pub fn apply(&mut self, ops: &[Op]) -> Result<()> {
+        for op in ops {
+            self.apply_one(op).with_context(|| format!("writing {op:?}"))?;
+        }
+        Ok(())
+    }
+
+    fn apply_one(&mut self, op: &Op) -> Result<()> {
+        match op {
+            Op::PutBackend(id, backend) => self.backends.insert(id, Abi(convert::backend(backend)), 0)?,
+            Op::PutSlot(key, backend) => self.slots.insert(Abi(convert::slot(*key)), backend, 0)?,
+            Op::PutService(id, entry) => {
+                let value = ServiceVal { generation: entry.generation, count: entry.count };
+                self.services.insert(id, Abi(value), 0)?;
+            }
+            Op::PutFrontend(key, entry) => {
+                self.frontends.insert(Abi(convert::frontend_key(key)), Abi(convert::frontend_val(*entry)), 0)?;
+            }
+            Op::DeleteFrontend(key) => convert::gone_is_fine(self.frontends.remove(&Abi(convert::frontend_key(key))))?,
+            Op::DeleteService(id) => convert::gone_is_fine(self.services.remove(id))?,
+            Op::DeleteSlot(key) => convert::gone_is_fine(self.slots.remove(&Abi(convert::slot(*key))))?,
+            Op::DeleteBackend(id) => convert::gone_is_fine(self.backends.remove(id))?,
+        }
+        Ok(())
+    }
+
+    /// Adds or replaces a pod of this node.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn put_endpoint(&mut self, address: Ipv4Addr, value: EndpointVal) -> Result<()> {
+        let key = Abi(convert::addr_key(address));
+        self.endpoints.insert(key, Abi(value), 0).with_context(|| format!("writing endpoint {address}"))
+    }
+
+    /// Removes a pod of this node.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn delete_endpoint(&mut self, address: Ipv4Addr) -> Result<()> {
+        convert::gone_is_fine(self.endpoints.remove(&Abi(convert::addr_key(address))))
+            .with_context(|| format!("removing endpoint {address}"))
+    }
+
+    /// Makes map `endpoints` hold just these pods.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn retain_endpoints(&mut self, keep: &[Ipv4Addr]) -> Result<()> {
+        let keep: Vec<AddrKey> = keep.iter().map(|address| convert::addr_key(*address)).collect();
+        let held: Vec<Abi<AddrKey>> = self.endpoints.keys().collect::<Result<_, _>>()?;
+        for key in held.into_iter().filter(|key| !keep.contains(&key.0)) {
+            convert::gone_is_fine(self.endpoints.remove(&key))?;
+        }
+        Ok(())
+    }
+
+    /// Makes map `node_addrs` hold just these addresses; additions first.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn set_node_addrs(&mut self, wanted: &BTreeMap<Ipv4Addr, u32>) -> Result<()> {
+        for (address, flags) in wanted {
+            let key = Abi(convert::addr_key(*address));
+            if self.node_addrs.get(&key, 0).ok() != Some(*flags) {
+                self.node_addrs.insert(key, flags, 0).with_context(|| format!("writing node address {address}"))?;
+            }
+        }
+        let keep: Vec<AddrKey> = wanted.keys().map(|address| convert::addr_key(*address)).collect();
+        let held: Vec<Abi<AddrKey>> = self.node_addrs.keys().collect::<Result<_, _>>()?;
+        for key in held.into_iter().filter(|key| !keep.contains(&key.0)) {
+            convert::gone_is_fine(self.node_addrs.remove(&key))?;
+        }
+        Ok(())
+    }
+
+    /// Tells the programs about a native device.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn put_device(&mut self, ifindex: u32, value: DeviceVal) -> Result<()> {
+        self.devices.insert(ifindex, Abi(value), 0).with_context(|| format!("writing device {ifindex}"))
+    }
+
+    /// Removes the pins of agents with another ABI, after this one's links are in place.
+    ///
+    /// # Errors
+    /// If a directory cannot be removed.
+    pub fn remove_other_shapes(&self) -> Result<()> {
+        let Some(parent) = self.pins.parent() else { bail!("the pin directory has no parent") };
+        for entry in std::fs::read_dir(parent).with_context(|| format!("reading {}", parent.display()))? {
+            let path = entry?.path();
+            if path != self.pins {
+                tracing::info!(path = %path.display(), "removing the pins of an agent with another ABI");
+                std::fs::remove_dir_all(&path).with_context(|| format!("removing {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
+    ebpf.take_map(name).with_context(|| format!("the BPF object has no map {name}"))
+}

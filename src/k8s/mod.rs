@@ -1,1 +1,4 @@
-//! (being written)
+//! Kubernetes: the connection, leadership, and writes.
+
+pub mod client;
+pub mod lease;

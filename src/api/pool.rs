@@ -1,0 +1,82 @@
+//! `CiliumLoadBalancerIPPool`, in versions v2alpha1 and v2 with one schema, so that no version loses a field.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Addresses for Services of type LoadBalancer.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "cilium.io",
+    version = "v2alpha1",
+    kind = "CiliumLoadBalancerIPPool",
+    plural = "ciliumloadbalancerippools",
+    singular = "ciliumloadbalancerippool",
+    shortname = "ippools",
+    shortname = "ippool",
+    shortname = "lbippool",
+    shortname = "lbippools",
+    category = "cilium",
+    status = "PoolStatus",
+    derive = "PartialEq",
+    doc = "Addresses for Services of type LoadBalancer",
+    printcolumn = r#"{"name":"Disabled","type":"boolean","jsonPath":".spec.disabled"}"#,
+    printcolumn = r#"{"name":"Conflicting","type":"string","jsonPath":".status.conditions[?(@.type==\"cilium.io/PoolConflict\")].status"}"#,
+    printcolumn = r#"{"name":"IPs Available","type":"string","jsonPath":".status.conditions[?(@.type==\"cilium.io/IPsAvailable\")].message"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolSpec {
+    /// Which Services may have addresses of this pool; absent or empty: all. Besides a Service's labels the keys
+    /// `io.kubernetes.service.namespace` and `io.kubernetes.service.name` can be selected on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_selector: Option<LabelSelector>,
+    /// Ranges of addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocks: Vec<PoolBlock>,
+    /// Deprecated: the former name of `blocks`. A pool with it leaves out the first and last address of each `cidr`
+    /// unless `allowFirstLastIPs` says otherwise, as releases of its time did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cidrs: Vec<PoolBlock>,
+    /// Whether the first and last address of a `cidr` may be given out.
+    #[serde(default, rename = "allowFirstLastIPs", skip_serializing_if = "Option::is_none")]
+    pub allow_first_last_ips: Option<AllowFirstLast>,
+    /// No new addresses are given out; those given out stay.
+    #[serde(default)]
+    #[schemars(default)]
+    pub disabled: bool,
+}
+
+/// A range of addresses: `cidr`, or `start` and optionally `stop`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PoolBlock {
+    /// All addresses of a prefix.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "cidr"))]
+    pub cidr: Option<String>,
+    /// First address of a range, or the only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<String>,
+    /// Last address of a range, inclusive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<String>,
+}
+
+/// `allowFirstLastIPs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AllowFirstLast {
+    /// They may be given out.
+    Yes,
+    /// They are left out.
+    No,
+}
+
+/// Status of a pool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PoolStatus {
+    /// Conditions; those that count have the number as their message.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}

@@ -1,0 +1,122 @@
+//! Attaching: a pinned link per program and place, whose program is replaced in one step when an agent starts.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use aya::Ebpf;
+use aya::programs::links::{FdLink, LinkError, PinnedLink};
+use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
+use aya::programs::{
+    CgroupAttachMode, CgroupSockAddr, LinkOrder, Program, ProgramError, SchedClassifier, TcAttachType,
+};
+use aya::sys::SyscallError;
+
+use crate::sys::bpf;
+
+/// Programs of socket LB.
+pub const CGROUP_PROGRAMS: [&str; 4] = ["connect4", "sendmsg4", "recvmsg4", "getpeername4"];
+
+/// File name of a pinned link.
+pub struct LinkName(pub String);
+
+impl LinkName {
+    /// Of a program at a device.
+    #[must_use]
+    pub fn device(program: &str, device: &str) -> Self {
+        Self(format!("{program}@{}", device.replace('.', "_")))
+    }
+
+    /// Of a program at the node's cgroup.
+    #[must_use]
+    pub fn cgroup(program: &str) -> Self {
+        Self(format!("{program}@cgroup"))
+    }
+}
+
+/// Hands one program to the kernel's verifier.
+pub(super) fn load(program: &mut Program) -> Result<(), ProgramError> {
+    match program {
+        Program::SchedClassifier(program) => program.load(),
+        Program::CgroupSockAddr(program) => program.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
+fn pinned(path: &Path) -> Result<Option<PinnedLink>> {
+    match PinnedLink::from_pin(path) {
+        Ok(link) => Ok(Some(link)),
+        Err(LinkError::SyscallError(SyscallError { io_error, .. })) if io_error.kind() == io::ErrorKind::NotFound => {
+            Ok(None)
+        }
+        Err(error) => Err(error).with_context(|| format!("opening the pinned link {}", path.display())),
+    }
+}
+
+/// Attaches by TCX, or replaces the program of the pinned link.
+pub(super) fn attach_tcx(
+    ebpf: &mut Ebpf,
+    pins: &Path,
+    program: &str,
+    device: &str,
+    direction: TcAttachType,
+) -> Result<()> {
+    let path = pins.join("links").join(LinkName::device(program, device).0);
+    let program: &mut SchedClassifier =
+        ebpf.program_mut(program).with_context(|| format!("the BPF object has no program {program}"))?.try_into()?;
+    if let Some(link) = pinned(&path)? {
+        let link: SchedClassifierLink = FdLink::from(link).try_into()?;
+        match program.attach_to_link(link) {
+            Ok(id) => return keep(program.take_link(id)?.try_into()?),
+            // The device that the link was attached to is gone, and another one has its name.
+            Err(error) => tracing::info!(path = %path.display(), %error, "attaching anew"),
+        }
+        std::fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+    }
+    let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+    let id = program.attach_with_options(device, direction, options).context("TCX needs Linux 6.6")?;
+    let link: FdLink = program.take_link(id)?.try_into()?;
+    link.pin(&path).with_context(|| format!("pinning {}", path.display()))?;
+    Ok(())
+}
+
+/// A pinned link lives by its pin; our handle on it may close.
+fn keep(link: FdLink) -> Result<()> {
+    drop(link);
+    Ok(())
+}
+
+/// Attaches to a cgroup, or replaces the program of the pinned link.
+pub(super) fn attach_cgroup(ebpf: &mut Ebpf, pins: &Path, name: &str, cgroup: &Path) -> Result<()> {
+    let path = pins.join("links").join(LinkName::cgroup(name).0);
+    let program: &mut CgroupSockAddr =
+        ebpf.program_mut(name).with_context(|| format!("the BPF object has no program {name}"))?.try_into()?;
+    match bpf::obj_get(&path) {
+        Ok(link) => match bpf::link_update(link.as_fd(), program.fd()?.as_fd()) {
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                tracing::info!(path = %path.display(), %error, "attaching anew");
+                std::fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+            }
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("opening the pinned link {}", path.display())),
+    }
+    let dir = std::fs::File::open(cgroup).with_context(|| format!("opening {}", cgroup.display()))?;
+    // A cgroup link is implicitly "multi": other programs on the same cgroup run too.
+    let id = program.attach(dir, CgroupAttachMode::Single)?;
+    let link: FdLink = program.take_link(id)?.try_into()?;
+    link.pin(&path).with_context(|| format!("pinning {}", path.display()))?;
+    Ok(())
+}
+
+/// Removes a pinned link, which detaches its program; one that is not there is no error.
+pub(super) fn unpin(pins: &Path, name: &LinkName) -> Result<()> {
+    let path = pins.join("links").join(&name.0);
+    match std::fs::remove_file(&path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => bail!("removing {}: {error}", path.display()),
+    }
+}
