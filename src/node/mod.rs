@@ -1,1 +1,6 @@
-//! (being written)
+//! A node's own network: addresses of its pods, its devices, routes to other nodes.
+
+pub mod devices;
+pub mod endpoint;
+pub mod ipam;
+pub mod routes;
