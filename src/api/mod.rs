@@ -2,5 +2,6 @@
 
 pub mod attachment;
 pub mod config;
+pub mod manifests;
 pub mod pool;
 pub mod strings;

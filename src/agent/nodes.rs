@@ -1,0 +1,125 @@
+//! Following the Nodes: routes to their podCIDRs, and which addresses are nodes'.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use futures::{StreamExt, TryStreamExt};
+use ipnet::Ipv4Net;
+use k8s_openapi::api::core::v1::Node;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, ResourceExt};
+use portolan_ebpf::{NODE_ADDR_LOCAL, NODE_ADDR_REMOTE};
+use tokio::sync::oneshot;
+
+use super::Shared;
+use crate::node::devices;
+use crate::node::routes::{self, Peer};
+use crate::sys::netlink::Netlink;
+
+/// Waits until this node has a podCIDR, and returns it.
+pub(super) async fn wait_for_pod_cidr(api: &Api<Node>, name: &str) -> Result<Ipv4Net> {
+    let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut nodes = watcher::watcher(api.clone(), only).default_backoff().applied_objects().boxed();
+    let mut said = false;
+    while let Some(node) = nodes.next().await {
+        match node.map(|node| pod_cidr(&node)) {
+            Ok(Some(cidr)) => return Ok(cidr),
+            Ok(None) if !said => tracing::info!(node = name, "waiting for the node's podCIDR"),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "watching the node"),
+        }
+        said = true;
+    }
+    bail!("the watch of node {name} ended")
+}
+
+fn pod_cidr(node: &Node) -> Option<Ipv4Net> {
+    let spec = node.spec.as_ref()?;
+    let all = spec.pod_cidrs.clone().unwrap_or_default();
+    all.iter().chain(&spec.pod_cidr).find_map(|cidr| cidr.parse().ok())
+}
+
+fn peer(node: &Node) -> Option<Peer> {
+    let addresses = node.status.as_ref()?.addresses.as_ref()?;
+    let internal = addresses.iter().filter(|address| address.type_ == "InternalIP");
+    let address = internal.filter_map(|address| address.address.parse().ok()).next()?;
+    Some(Peer { name: node.name_any(), address, pod_cidr: pod_cidr(node) })
+}
+
+/// Follows the Nodes until the watch ends for good.
+pub(super) async fn run(shared: Arc<Shared>, synced: oneshot::Sender<()>) -> Result<()> {
+    let mut synced = Some(synced);
+    let mut nodes: BTreeMap<String, Peer> = BTreeMap::new();
+    let mut fresh = BTreeMap::new();
+    let api = Api::<Node>::all(shared.client.clone());
+    let mut events = watcher::watcher(api, watcher::Config::default()).default_backoff().boxed();
+    loop {
+        let event = match events.try_next().await {
+            Ok(Some(event)) => event,
+            Ok(None) => bail!("the watch of nodes ended"),
+            Err(error) => {
+                shared.health.note::<()>("nodes", Err(error).context("watching nodes"));
+                continue;
+            }
+        };
+        match event {
+            watcher::Event::Init => fresh = BTreeMap::new(),
+            watcher::Event::InitApply(node) => {
+                fresh.extend(peer(&node).map(|peer| (peer.name.clone(), peer)));
+                continue;
+            }
+            watcher::Event::InitDone => nodes = std::mem::take(&mut fresh),
+            watcher::Event::Apply(node) => {
+                let before = nodes.clone();
+                nodes.remove(&node.name_any());
+                nodes.extend(peer(&node).map(|peer| (peer.name.clone(), peer)));
+                // A node's heartbeat changes its status every few seconds and nothing for us.
+                if before == nodes {
+                    continue;
+                }
+            }
+            watcher::Event::Delete(node) => {
+                nodes.remove(&node.name_any());
+            }
+        }
+        let list: Vec<Peer> = nodes.values().filter(|peer| peer.name != shared.node_name).cloned().collect();
+        let done = follow(&shared, list).await;
+        if shared.health.note("nodes", done).is_some()
+            && let Some(synced) = synced.take()
+        {
+            // The receiver is gone only if the agent is ending.
+            let _ = synced.send(());
+        }
+    }
+}
+
+async fn follow(shared: &Shared, peers: Vec<Peer>) -> Result<()> {
+    if shared.config.auto_direct_node_routes {
+        let list = peers.clone();
+        tokio::task::spawn_blocking(move || routes::reconcile(&mut Netlink::open()?, &list)).await??;
+    }
+    shared.peers.lock().await.set(peers);
+    write_addresses(shared).await
+}
+
+/// Looks at the node's own addresses and tells the datapath if they changed.
+pub(super) async fn refresh_own_addresses(shared: &Shared) -> Result<()> {
+    let own = tokio::task::spawn_blocking(|| devices::own_addresses(&mut Netlink::open()?)).await??;
+    {
+        let mut known = shared.own.lock().await;
+        if *known == own {
+            return Ok(());
+        }
+        *known = own;
+    }
+    write_addresses(shared).await
+}
+
+async fn write_addresses(shared: &Shared) -> Result<()> {
+    let remote = shared.peers.lock().await.addresses();
+    let mut wanted: BTreeMap<Ipv4Addr, u32> = remote.into_iter().map(|address| (address, NODE_ADDR_REMOTE)).collect();
+    wanted.extend(shared.own.lock().await.iter().map(|address| (*address, NODE_ADDR_LOCAL)));
+    shared.datapath.lock().await.set_node_addrs(&wanted)
+}
