@@ -25,7 +25,8 @@ fn render(documents: &[Value]) -> Result<String> {
     let mut text = HEADER.to_owned();
     for document in documents {
         text.push_str("---\n");
-        text.push_str(&serde_yaml::to_string(document)?);
+        // kubectl reads YAML 1.1, where a bare Yes or No is a boolean.
+        text.push_str(&serde_yaml::to_string(document)?.replace("- Yes\n", "- 'Yes'\n").replace("- No\n", "- 'No'\n"));
     }
     Ok(text)
 }

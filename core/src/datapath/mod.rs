@@ -214,7 +214,9 @@ impl Planner {
             return *id;
         }
         let taken: BTreeSet<u32> = self.ids.values().copied().collect();
-        let adopted = port.frontends.iter().find_map(|frontend| {
+        // By the ClusterIP alone: the API server gives it to one Service only, while anybody may claim an externalIP.
+        let mut own = port.frontends.iter().filter(|frontend| frontend.kind == FrontendKind::ClusterIp);
+        let adopted = own.find_map(|frontend| {
             let entry = self.tables.frontends.get(&key(frontend))?;
             (entry.service != 0 && !taken.contains(&entry.service)).then_some(entry.service)
         });

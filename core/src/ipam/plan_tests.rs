@@ -1,0 +1,179 @@
+//! Table and property tests of the plan.
+use super::super::pool::{Block, PoolSpec};
+use super::super::selector::{Operator, Requirement, Selector};
+use super::*;
+use proptest::prelude::*;
+
+fn cidr(text: &str) -> Block {
+    Block { cidr: Some(text.into()), ..Block::default() }
+}
+
+fn pool(created: i64, blocks: &[&str]) -> PoolSpec {
+    PoolSpec { created, blocks: blocks.iter().map(|text| cidr(text)).collect(), ..PoolSpec::default() }
+}
+
+fn color(value: &str) -> Selector {
+    Selector(vec![Requirement { key: "color".into(), operator: Operator::In, values: vec![value.into()] }])
+}
+
+fn name(text: &str) -> ServiceName {
+    ServiceName { namespace: "default".into(), name: text.into() }
+}
+
+fn service(created: i64, color: &str, ingress: &[&str]) -> ServiceInput {
+    ServiceInput {
+        labels: BTreeMap::from([("color".into(), color.into())]),
+        ingress: ingress.iter().map(|text| text.parse().unwrap()).collect(),
+        families: BTreeSet::from([Family::V4]),
+        created,
+        known: true,
+    }
+}
+
+fn world(pools: &[(&str, PoolSpec)], services: &[(&str, ServiceInput)]) -> World {
+    World {
+        pools: pools.iter().map(|(name, spec)| ((*name).to_owned(), Pool::new(spec))).collect(),
+        services: services.iter().map(|(text, service)| (name(text), service.clone())).collect(),
+    }
+}
+
+fn strings(addresses: &[IpAddr]) -> Vec<String> {
+    addresses.iter().map(ToString::to_string).collect()
+}
+
+/// Total, used and available of each way to write a pool (decision 2).
+#[test]
+fn counts() {
+    let spec = |blocks: &[&str], cidrs: &[&str], allow| PoolSpec {
+        blocks: blocks.iter().map(|text| cidr(text)).collect(),
+        cidrs: cidrs.iter().map(|text| cidr(text)).collect(),
+        allow_first_last: allow,
+        ..PoolSpec::default()
+    };
+    for (spec, total) in [
+        (spec(&[], &["20.0.10.0/24"], None), 254),
+        (spec(&[], &["20.0.10.0/24"], Some(true)), 256),
+        (spec(&["20.0.10.0/24"], &[], None), 256),
+        (spec(&["20.0.10.0/24"], &[], Some(false)), 254),
+        (spec(&["20.0.10.0/30"], &[], Some(false)), 2),
+        (spec(&["20.0.10.0/31"], &[], Some(false)), 2),
+        (spec(&["20.0.10.0/32"], &[], Some(false)), 1),
+        (spec(&["2001:db8::/126"], &[], Some(false)), 2),
+        (spec(&["2001:db8::/127"], &[], Some(false)), 2),
+        (spec(&["2001:db8::/64"], &[], None), 1_u128 << 64),
+        (spec(&[], &[], None), 0),
+    ] {
+        let mut services = vec![];
+        if total > 0 && total < 300 && spec.blocks.iter().chain(&spec.cidrs).all(|b| !b.cidr.as_ref().unwrap().contains(':')) {
+            services.push(("web", service(0, "blue", &[])));
+        }
+        let used = services.len() as u128;
+        let plan = plan(&world(&[("p", spec.clone())], &services));
+        assert_eq!((plan.pools["p"].total, plan.pools["p"].used), (total, used), "{spec:?}");
+    }
+}
+
+#[test]
+fn the_walkthrough() {
+    let mut blue = pool(0, &[]);
+    blue.cidrs = vec![cidr("20.0.10.0/24")];
+    blue.selector = color("blue");
+    let mut red = pool(0, &[]);
+    red.cidrs = vec![cidr("30.0.10.0/24")];
+    red.selector = color("red");
+    let plan = plan(&world(&[("blue-pool", blue), ("red-pool", red)], &[("cni", service(1, "blue", &[]))]));
+    let address = plan.services[&name("cni")].ingress[0];
+    assert!(address.to_string().starts_with("20.0.10."), "{address}");
+    assert_eq!(plan.pools["blue-pool"].total - plan.pools["blue-pool"].used, 253);
+    assert_eq!(plan.pools["red-pool"].total - plan.pools["red-pool"].used, 254);
+}
+
+#[test]
+fn the_newer_of_two_overlapping_pools_gives_out_nothing() {
+    let pools = [("b-old", pool(1, &["10.0.10.0/24"])), ("a-new", pool(2, &["10.0.20.0/24", "10.0.10.0/28"]))];
+    let plan = plan(&world(&pools, &[]));
+    assert_eq!(plan.pools["b-old"].conflict, None);
+    let message = plan.pools["a-new"].conflict.clone().unwrap();
+    assert_eq!(
+        message,
+        "Pool conflicts since range '10.0.10.0 - 10.0.10.15' overlaps range '10.0.10.0 - 10.0.10.255' from IP Pool 'b-old'"
+    );
+}
+
+#[test]
+fn a_pool_can_conflict_with_itself() {
+    let plan = plan(&world(&[("p", pool(1, &["10.0.10.0/24", "10.0.10.64/28"]))], &[("s", service(0, "x", &[]))]));
+    assert!(plan.pools["p"].conflict.clone().unwrap().contains("'p'"));
+    assert_eq!(plan.services[&name("s")].outcome, Outcome::NoPool);
+}
+
+#[test]
+fn disabled_and_losing_pools_take_nothing_back() {
+    let mut disabled = pool(1, &["10.0.10.0/24"]);
+    disabled.disabled = true;
+    let services = [("has", service(0, "x", &["10.0.10.7"])), ("new", service(1, "x", &[]))];
+    let plan = plan(&world(&[("p", disabled)], &services));
+    assert_eq!(strings(&plan.services[&name("has")].ingress), ["10.0.10.7"]);
+    assert_eq!(plan.services[&name("new")].outcome, Outcome::NoPool);
+}
+
+#[test]
+fn a_selector_or_pool_that_is_gone_takes_the_address() {
+    let mut red = pool(1, &["10.0.10.0/24"]);
+    red.selector = color("red");
+    let result = plan(&world(&[("p", red)], &[("s", service(0, "blue", &["10.0.10.7"]))]));
+    assert_eq!(result.services[&name("s")], ServiceResult { ingress: vec![], outcome: Outcome::NoPool });
+    let mut foreign = service(0, "blue", &["10.0.10.7"]);
+    foreign.known = false;
+    assert!(plan(&world(&[], &[("s", foreign)])).services.is_empty(), "another controller's address stays");
+}
+
+#[test]
+fn of_two_holders_the_older_keeps_the_address() {
+    let services = [("a-young", service(9, "x", &["10.0.10.7"])), ("b-old", service(1, "x", &["10.0.10.7"]))];
+    let plan = plan(&world(&[("p", pool(1, &["10.0.10.0/24"]))], &services));
+    assert_eq!(strings(&plan.services[&name("b-old")].ingress), ["10.0.10.7"]);
+    assert_ne!(strings(&plan.services[&name("a-young")].ingress), ["10.0.10.7"]);
+}
+
+#[test]
+fn a_full_pool_is_out_of_ips_and_bad_blocks_are_listed() {
+    let services = [("a", service(1, "x", &[])), ("b", service(2, "x", &[]))];
+    let result = plan(&world(&[("p", pool(1, &["10.0.10.1/32"]))], &services));
+    assert_eq!(result.services[&name("b")].outcome, Outcome::OutOfIps);
+    let mut bad = pool(1, &["10.0.10.0/33"]);
+    bad.blocks.push(Block { start: Some("10.0.0.9".into()), stop: Some("10.0.0.1".into()), cidr: None });
+    bad.blocks.push(Block::default());
+    assert_eq!(Pool::new(&bad).errors.len(), 3);
+}
+
+proptest! {
+    #[test]
+    fn addresses_are_unique_contained_and_stable(
+        blocks in prop::collection::vec((0_u8..4, 26_u8..=32), 1..4),
+        count in 0_usize..80,
+    ) {
+        let pools: Vec<(String, PoolSpec)> = blocks.iter().enumerate()
+            .map(|(at, (net, prefix))| (format!("p{at}"), pool(at as i64, &[&format!("10.0.{net}.0/{prefix}")])))
+            .collect();
+        let mut world = World {
+            pools: pools.iter().map(|(name, spec)| (name.clone(), Pool::new(spec))).collect(),
+            services: (0..count).map(|at| (name(&format!("s{at}")), service(at as i64, "x", &[]))).collect(),
+        };
+        let first = plan(&world);
+        let given: Vec<IpAddr> = first.services.values().flat_map(|result| result.ingress.clone()).collect();
+        prop_assert_eq!(given.iter().collect::<BTreeSet<_>>().len(), given.len(), "unique");
+        for address in &given {
+            prop_assert!(world.pools.values().any(|pool| pool.offers(*address)), "contained");
+        }
+        for result in first.services.values() {
+            prop_assert_eq!(result.outcome == Outcome::Satisfied, result.ingress.len() == 1);
+        }
+        let room: u128 = first.pools.values().filter(|pool| pool.conflict.is_none()).map(|pool| pool.total).sum();
+        prop_assert_eq!(given.len() as u128, room.min(count as u128), "nobody waits while there is room");
+        for (name, result) in &first.services {
+            world.services.get_mut(name).unwrap().ingress.clone_from(&result.ingress);
+        }
+        prop_assert_eq!(plan(&world), first, "a restart moves nobody");
+    }
+}

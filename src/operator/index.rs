@@ -1,0 +1,193 @@
+//! Pools and Services as the API server tells them, and the world that `core` plans over.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::Service;
+use kube::ResourceExt;
+use kube::runtime::watcher;
+use portolan_core::ipam::{
+    Block, Family, Operator, Pool, PoolSpec, Requirement, Selector, SelectorError, ServiceInput, World,
+};
+use portolan_core::service::ServiceName;
+
+use crate::api::pool::{AllowFirstLast, CiliumLoadBalancerIPPool, PoolBlock};
+use crate::api::strings::{CONDITION_SATISFIED, SELECTOR_NAME, SELECTOR_NAMESPACE};
+
+/// A change of the cluster.
+pub(super) enum Event {
+    Pool(watcher::Event<CiliumLoadBalancerIPPool>),
+    Service(watcher::Event<Service>),
+}
+
+/// The newest state known of every object.
+#[derive(Default)]
+pub(super) struct Index {
+    pub(super) pools: Objects<String, CiliumLoadBalancerIPPool>,
+    pub(super) services: Objects<ServiceName, Service>,
+}
+
+/// Objects of one kind.
+pub(super) struct Objects<K, T> {
+    pub(super) all: BTreeMap<K, T>,
+    fresh: BTreeMap<K, T>,
+    synced: bool,
+}
+
+impl<K, T> Default for Objects<K, T> {
+    fn default() -> Self {
+        Self { all: BTreeMap::new(), fresh: BTreeMap::new(), synced: false }
+    }
+}
+
+impl<K: Ord, T: ResourceExt> Objects<K, T> {
+    fn take(&mut self, event: watcher::Event<T>, key: impl Fn(&T) -> K) {
+        match event {
+            watcher::Event::Init => self.fresh.clear(),
+            watcher::Event::InitApply(object) => {
+                self.fresh.insert(key(&object), object);
+            }
+            watcher::Event::InitDone => {
+                self.all = std::mem::take(&mut self.fresh);
+                self.synced = true;
+            }
+            watcher::Event::Apply(object) => {
+                let key = key(&object);
+                // An answer to our own write may be newer than what the watch tells next.
+                if self.all.get(&key).is_none_or(|known| !newer(known, &object)) {
+                    self.all.insert(key, object);
+                }
+            }
+            watcher::Event::Delete(object) => {
+                self.all.remove(&key(&object));
+            }
+        }
+    }
+}
+
+/// Whether `known` is the same object in a later version. Versions are opaque by contract and numbers by fact (KEP-5504
+/// makes it contract); where they are not, the event wins.
+fn newer<T: ResourceExt>(known: &T, event: &T) -> bool {
+    let version = |object: &T| object.resource_version().and_then(|version| version.parse::<u64>().ok());
+    known.uid() == event.uid() && matches!((version(known), version(event)), (Some(known), Some(event)) if known > event)
+}
+
+impl Index {
+    pub(super) fn synced(&self) -> bool {
+        self.pools.synced && self.services.synced
+    }
+
+    pub(super) fn take(&mut self, event: Event) {
+        match event {
+            Event::Pool(event) => self.pools.take(event, ResourceExt::name_any),
+            Event::Service(event) => self.services.take(event, service_name),
+        }
+    }
+
+    /// The world to plan over, and pools whose selector cannot be understood: they select nothing.
+    pub(super) fn world(&self) -> (World, BTreeMap<String, SelectorError>) {
+        let mut errors = BTreeMap::new();
+        let mut world = World::default();
+        for (name, pool) in &self.pools.all {
+            match pool_spec(pool) {
+                Ok(spec) => {
+                    world.pools.insert(name.clone(), Pool::new(&spec));
+                }
+                Err(error) => {
+                    errors.insert(name.clone(), error);
+                }
+            }
+        }
+        for (name, service) in &self.services.all {
+            if is_ours(service) {
+                world.services.insert(name.clone(), service_input(name, service));
+            }
+        }
+        (world, errors)
+    }
+}
+
+fn service_name(service: &Service) -> ServiceName {
+    ServiceName { namespace: service.namespace().unwrap_or_default(), name: service.name_any() }
+}
+
+/// Type LoadBalancer without a class; every class belongs to somebody.
+pub(super) fn is_ours(service: &Service) -> bool {
+    service.spec.as_ref().is_some_and(|spec| {
+        spec.type_.as_deref() == Some("LoadBalancer") && spec.load_balancer_class.is_none()
+    })
+}
+
+/// Whether our condition stands in the status: we have served it.
+pub(super) fn has_condition(service: &Service) -> bool {
+    let conditions = service.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.is_some_and(|all| all.iter().any(|condition| condition.type_ == CONDITION_SATISFIED))
+}
+
+/// Addresses in the status.
+pub(super) fn ingress(service: &Service) -> Vec<std::net::IpAddr> {
+    let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let ingress = balancer.and_then(|balancer| balancer.ingress.as_ref());
+    ingress.into_iter().flatten().filter_map(|entry| entry.ip.as_ref()?.parse().ok()).collect()
+}
+
+fn service_input(name: &ServiceName, service: &Service) -> ServiceInput {
+    let mut labels = service.labels().clone();
+    labels.insert(SELECTOR_NAMESPACE.to_owned(), name.namespace.clone());
+    labels.insert(SELECTOR_NAME.to_owned(), name.name.clone());
+    ServiceInput {
+        labels,
+        ingress: ingress(service),
+        families: families(service),
+        created: created(service),
+        known: has_condition(service),
+    }
+}
+
+/// The families that a Service asks for; the API server fills `ipFamilies` in.
+fn families(service: &Service) -> BTreeSet<Family> {
+    let spec = service.spec.as_ref();
+    let listed = spec.and_then(|spec| spec.ip_families.clone()).unwrap_or_default();
+    let family = |text: &String| if text == "IPv6" { Family::V6 } else { Family::V4 };
+    let single = spec.is_none_or(|spec| spec.ip_family_policy.as_deref().is_none_or(|policy| policy == "SingleStack"));
+    if listed.is_empty() {
+        return BTreeSet::from([Family::V4]);
+    }
+    listed.iter().take(if single { 1 } else { 2 }).map(family).collect()
+}
+
+fn created<T: ResourceExt>(object: &T) -> i64 {
+    object.creation_timestamp().map(|time| time.0.as_second()).unwrap_or_default()
+}
+
+fn pool_spec(pool: &CiliumLoadBalancerIPPool) -> Result<PoolSpec, SelectorError> {
+    let blocks = |list: &[PoolBlock]| -> Vec<Block> {
+        let block = |block: &PoolBlock| Block {
+            cidr: block.cidr.clone(),
+            start: block.start.clone(),
+            stop: block.stop.clone(),
+        };
+        list.iter().map(block).collect()
+    };
+    let mut requirements = Vec::new();
+    if let Some(selector) = &pool.spec.service_selector {
+        for (key, value) in selector.match_labels.iter().flatten() {
+            let values = vec![value.clone()];
+            requirements.push(Requirement { key: key.clone(), operator: Operator::In, values });
+        }
+        for expression in selector.match_expressions.iter().flatten() {
+            requirements.push(Requirement {
+                key: expression.key.clone(),
+                operator: Operator::from_api(&expression.operator)?,
+                values: expression.values.clone().unwrap_or_default(),
+            });
+        }
+    }
+    Ok(PoolSpec {
+        blocks: blocks(&pool.spec.blocks),
+        cidrs: blocks(&pool.spec.cidrs),
+        allow_first_last: pool.spec.allow_first_last_ips.map(|allow| allow == AllowFirstLast::Yes),
+        selector: Selector(requirements),
+        disabled: pool.spec.disabled,
+        created: created(pool),
+    })
+}
