@@ -172,16 +172,21 @@ impl Planner {
                 claim(&mut frontends, frontend, id);
             }
         }
-        for (id, entry) in &live {
-            if self.tables.services.get(id) != Some(entry) {
-                ops.push(Op::PutService(*id, *entry));
-            }
-        }
+        // A frontend that moves between two services must find backends on either side of the move: services that have
+        // some come before the frontends, services that lose their last one after.
+        let changed = |with_backends: bool| {
+            let tables = &self.tables;
+            live.iter()
+                .filter(move |(id, entry)| (entry.count > 0) == with_backends && tables.services.get(id) != Some(entry))
+                .map(|(id, entry)| Op::PutService(*id, *entry))
+        };
+        ops.extend(changed(true));
         for (key, entry) in &frontends {
             if self.tables.frontends.get(key) != Some(entry) {
                 ops.push(Op::PutFrontend(key.clone(), *entry));
             }
         }
+        ops.extend(changed(false));
         self.removals(&frontends, &live, &backend_ids, &mut ops);
         for op in &ops {
             self.tables.apply(op);
