@@ -58,7 +58,7 @@ proptest! {
     fn histories_converge_without_an_empty_window(history in prop::collection::vec(worlds(), 1..6), restart in any::<bool>()) {
         let mut planner = Planner::default();
         let mut kernel = Tables::default();
-        let mut before = BTreeMap::new();
+        let mut before: BTreeMap<FrontendKey, BTreeSet<Backend>> = BTreeMap::new();
         for world in history {
             let after = expected(&world);
             if restart {
