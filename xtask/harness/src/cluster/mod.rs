@@ -1,6 +1,16 @@
 //! What a cluster is to the rest of the harness: nodes, places to run probes in, and evidence. Providers implement
 //! [`Cluster`]; the scenario runner knows nothing else (DESIGN decision 11).
 
+mod control_plane;
+pub(crate) mod enter;
+mod fabric;
+pub(crate) mod install;
+pub(crate) mod journal;
+pub(crate) mod layout;
+pub(crate) mod netns;
+pub(crate) mod node;
+pub(crate) mod supervisor;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;

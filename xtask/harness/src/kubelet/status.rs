@@ -1,0 +1,156 @@
+//! What a pod's status says, from what its containers do.
+
+use serde_json::{Value, json};
+
+use super::node::now;
+
+/// How a container ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ended {
+    pub(super) code: i32,
+    pub(super) started: String,
+    pub(super) finished: String,
+}
+
+/// What a container does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Doing {
+    /// Not running, and why.
+    Waiting { reason: &'static str, message: String },
+    /// Running since.
+    Running { started: String },
+    /// Ended for good.
+    Ended(Ended),
+}
+
+/// State of one container.
+#[derive(Clone, Debug)]
+pub(super) struct Live {
+    pub(super) name: String,
+    pub(super) image: String,
+    pub(super) doing: Doing,
+    pub(super) last: Option<Ended>,
+    pub(super) restarts: u32,
+    pub(super) ready: bool,
+    pub(super) started: bool,
+}
+
+impl Live {
+    pub(super) fn new(name: &str, image: &str, reason: &'static str) -> Self {
+        Self {
+            name: name.to_owned(),
+            image: image.to_owned(),
+            doing: Doing::Waiting { reason, message: String::new() },
+            last: None,
+            restarts: 0,
+            ready: false,
+            started: false,
+        }
+    }
+
+    fn to_json(&self, uid: &str) -> Value {
+        let ended = |ended: &Ended| {
+            let reason = if ended.code == 0 { "Completed" } else { "Error" };
+            json!({"exitCode": ended.code, "reason": reason, "startedAt": ended.started, "finishedAt": ended.finished})
+        };
+        let state = match &self.doing {
+            Doing::Waiting { reason, message } if message.is_empty() => json!({"waiting": {"reason": reason}}),
+            Doing::Waiting { reason, message } => json!({"waiting": {"reason": reason, "message": message}}),
+            Doing::Running { started } => json!({"running": {"startedAt": started}}),
+            Doing::Ended(how) => json!({"terminated": ended(how)}),
+        };
+        json!({
+            "name": self.name, "image": self.image, "imageID": self.image,
+            "containerID": format!("portolan-e2e://{uid}/{}/{}", self.name, self.restarts),
+            "restartCount": self.restarts, "ready": self.ready, "started": self.started, "state": state,
+            "lastState": self.last.as_ref().map_or_else(|| json!({}), |last| json!({"terminated": ended(last)})),
+        })
+    }
+}
+
+/// State of a pod.
+#[derive(Clone, Debug)]
+pub(super) struct Board {
+    pub(super) init: Vec<Live>,
+    pub(super) main: Vec<Live>,
+    pub(super) pod_ip: Option<String>,
+    pub(super) host_ip: String,
+    pub(super) started: String,
+    pub(super) sandbox: bool,
+    pub(super) restart_policy: String,
+    pub(super) conditions: Vec<(String, bool, String)>,
+}
+
+impl Board {
+    /// The phase, as the API defines it.
+    pub(super) fn phase(&self) -> &'static str {
+        let ended = |live: &Live| match &live.doing {
+            Doing::Ended(how) => Some(how.code),
+            _ => None,
+        };
+        let never = self.restart_policy == "Never";
+        if never && self.init.iter().any(|live| ended(live).is_some_and(|code| code != 0)) {
+            return "Failed";
+        }
+        if !self.main.is_empty() && self.main.iter().all(|live| ended(live).is_some()) {
+            return if self.main.iter().all(|live| ended(live) == Some(0)) { "Succeeded" } else { "Failed" };
+        }
+        let has_run = |live: &Live| !matches!(live.doing, Doing::Waiting { .. }) || live.restarts > 0;
+        if self.main.iter().any(has_run) { "Running" } else { "Pending" }
+    }
+
+    fn initialized(&self) -> bool {
+        self.init.iter().all(|live| matches!(&live.doing, Doing::Ended(how) if how.code == 0))
+    }
+
+    fn containers_ready(&self) -> bool {
+        !self.main.is_empty() && self.main.iter().all(|live| live.ready)
+    }
+
+    /// The status document. A condition keeps the time of its last change.
+    pub(super) fn to_json(&mut self, uid: &str) -> Value {
+        let ready = self.containers_ready();
+        let wanted = [
+            ("PodReadyToStartContainers", self.sandbox),
+            ("Initialized", self.initialized()),
+            ("Ready", ready),
+            ("ContainersReady", ready),
+            ("PodScheduled", true),
+        ];
+        for (kind, status) in wanted {
+            match self.conditions.iter_mut().find(|(name, _, _)| name == kind) {
+                Some(entry) if entry.1 == status => {}
+                Some(entry) => *entry = (kind.to_owned(), status, now()),
+                None => self.conditions.push((kind.to_owned(), status, now())),
+            }
+        }
+        let unready: Vec<&str> = self.main.iter().filter(|live| !live.ready).map(|live| live.name.as_str()).collect();
+        let conditions: Vec<Value> = self
+            .conditions
+            .iter()
+            .map(|(kind, status, since)| {
+                let mut condition = json!({
+                    "type": kind, "status": if *status { "True" } else { "False" }, "lastTransitionTime": since,
+                    "lastProbeTime": null, "reason": null, "message": null,
+                });
+                if !status && kind.ends_with("Ready") {
+                    condition["reason"] = json!("ContainersNotReady");
+                    condition["message"] = json!(format!("containers with unready status: [{}]", unready.join(" ")));
+                }
+                condition
+            })
+            .collect();
+        let list = |lives: &[Live]| lives.iter().map(|live| live.to_json(uid)).collect::<Vec<_>>();
+        json!({
+            "phase": self.phase(), "conditions": conditions, "startTime": self.started,
+            "hostIP": self.host_ip, "hostIPs": [{"ip": self.host_ip}],
+            "podIP": self.pod_ip,
+            "podIPs": self.pod_ip.as_ref().map(|ip| json!([{"ip": ip}])),
+            "initContainerStatuses": list(&self.init), "containerStatuses": list(&self.main),
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;
