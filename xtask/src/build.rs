@@ -44,11 +44,24 @@ pub(crate) fn binaries(packages: &[&str]) -> Result<PathBuf> {
     let sh = shell()?;
     let cargo = cargo();
     let selection = packages.iter().flat_map(|package| ["--package", package]);
-    cmd!(sh, "{cargo} build --locked --bins {selection...}")
-        .quiet()
-        .run()
-        .with_context(|| format!("building {}", packages.join(", ")))?;
+    let mut command = std::process::Command::from(cmd!(sh, "{cargo} build --locked --bins {selection...}"));
+    let status = without_own_package(&mut command).status().context("running cargo build")?;
+    if !status.success() {
+        bail!("building {} failed", packages.join(", "));
+    }
     bin_dir()
+}
+
+/// `cargo run` describes this package in the environment. Build scripts of others would take that for a change of
+/// theirs, and compile anew whenever somebody alternates between `cargo` and `cargo xtask`.
+pub(crate) fn without_own_package(command: &mut std::process::Command) -> &mut std::process::Command {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"].iter().any(|prefix| text.starts_with(prefix)) {
+            command.env_remove(&name);
+        }
+    }
+    command
 }
 
 /// The Cargo that runs us, so that a toolchain override holds for what we start.

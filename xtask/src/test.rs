@@ -96,8 +96,7 @@ fn rooted_tests() -> Result<Vec<String>> {
 fn cargo_test(selection: &[String]) -> Result<bool> {
     let sh = build::shell()?;
     let cargo = build::cargo();
-    let status = std::process::Command::from(cmd!(sh, "{cargo} test --locked --no-fail-fast {selection...}"))
-        .status()
-        .context("running cargo test")?;
+    let mut command = std::process::Command::from(cmd!(sh, "{cargo} test --locked --no-fail-fast {selection...}"));
+    let status = build::without_own_package(&mut command).status().context("running cargo test")?;
     Ok(status.success())
 }

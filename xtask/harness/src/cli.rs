@@ -1,6 +1,6 @@
 //! The command line of the harness, and what each command does in order.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -11,12 +11,16 @@ use crate::cluster::install::{self, Crds, Settings};
 use crate::cluster::netns::NetnsCluster;
 use crate::cluster::supervisor::{self, Plan};
 use crate::cluster::{Cluster, Place, journal, node};
-use crate::{kubelet, sys};
+use crate::report::Run;
+use crate::{kubelet, scenario, sys};
 
 /// Exit code: a prerequisite is missing.
 const MISSING: i32 = 3;
 /// Exit code: the cluster could not be made.
 const NO_CLUSTER: i32 = 4;
+
+/// Exit code: interrupted.
+const INTERRUPTED: i32 = 130;
 
 /// Clusters and scenarios. Exit codes: 0 all passed, 1 a scenario failed, 2 bad usage or input, 3 a prerequisite is
 /// missing, 4 the cluster could not be made, 130 interrupted.
@@ -66,6 +70,25 @@ enum SocketLb {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Make a cluster, install portolan, play scenarios, remove everything
+    E2e {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        make: Make,
+        /// Leave the cluster running afterwards
+        #[arg(long)]
+        keep: bool,
+        /// Scenario files; all of `scenarios/` if none is given
+        files: Vec<PathBuf>,
+    },
+    /// Play scenarios on a running cluster
+    Run {
+        #[command(flatten)]
+        common: Common,
+        /// Scenario files; all of `scenarios/` if none is given
+        files: Vec<PathBuf>,
+    },
     /// Make a cluster, install portolan and leave it running; prints its kubeconfig
     Up {
         #[command(flatten)]
@@ -135,6 +158,8 @@ enum Command {
 /// What the command could not do.
 pub(crate) fn main() -> Result<i32> {
     match Cli::parse().command {
+        Command::E2e { common, make, keep, files } => e2e(&common, &make, keep, &files),
+        Command::Run { common, files } => run(&common, &files),
         Command::Up { common, make } => up(&common, &make),
         Command::Down { common } => NetnsCluster::destroy(&common.name).map(|()| 0),
         Command::Spawn { common, place, argv } => spawn(&common, &place, &argv),
@@ -238,6 +263,73 @@ async fn timed<T>(name: &str, work: impl Future<Output = Result<T>>) -> Result<T
     let done = work.await?;
     eprintln!("  {name:<24} {:>6.2} s", began.elapsed().as_secs_f64());
     Ok(done)
+}
+
+/// Plays scenarios and returns the exit code.
+fn play(cluster: &NetnsCluster, repo: &Path, files: &[PathBuf]) -> Result<i32> {
+    let files = if files.is_empty() { all_scenarios(repo)? } else { files.to_vec() };
+    let mut run = Run::begin(repo)?;
+    let runtime = runtime()?;
+    let interrupted = runtime.block_on(async {
+        let client = install::client(cluster).await?;
+        tokio::select! {
+            done = scenario::run_files(&client, cluster, repo, &files, &mut run) => done.map(|()| false),
+            signal = tokio::signal::ctrl_c() => signal.map(|()| true).context("listening for Ctrl-C"),
+        }
+    })?;
+    // A probe that is still under way must not keep an interrupted run from ending.
+    runtime.shutdown_background();
+    if interrupted {
+        eprintln!("interrupted");
+        return Ok(INTERRUPTED);
+    }
+    run.finish()?;
+    Ok(if run.passed() { 0 } else { 1 })
+}
+
+fn all_scenarios(repo: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut dirs = vec![repo.join("scenarios")];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(&dir).with_context(|| format!("reading {}", dir.display()))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "yaml") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn run(common: &Common, files: &[PathBuf]) -> Result<i32> {
+    play(&NetnsCluster::open(&common.name)?, &common.repo, files)
+}
+
+fn e2e(common: &Common, make: &Make, keep: bool, files: &[PathBuf]) -> Result<i32> {
+    // A file that cannot be understood is said before anything is made.
+    for file in files {
+        scenario::format::load(file)?;
+    }
+    let began = Instant::now();
+    let played = match bring_up(common, make, !keep) {
+        Ok(cluster) => {
+            eprintln!("cluster up after {:.2} s", began.elapsed().as_secs_f64());
+            play(&cluster, &common.repo, files)
+        }
+        Err((code, error)) => {
+            eprintln!("error: {error:#}");
+            Ok(code)
+        }
+    };
+    if keep {
+        eprintln!("the cluster was left running; remove it with `cargo xtask down --name {}`", common.name);
+    } else if journal::of(&common.name)?.is_some() {
+        step("remove the cluster", || NetnsCluster::destroy(&common.name))?;
+    }
+    played
 }
 
 fn up(common: &Common, make: &Make) -> Result<i32> {

@@ -6,6 +6,8 @@ mod cluster;
 mod image;
 mod kubelet;
 mod pki;
+mod report;
+mod scenario;
 mod sys;
 
 use std::process::ExitCode;

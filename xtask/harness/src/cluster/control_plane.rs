@@ -156,7 +156,7 @@ fn apiserver_args(dir: &Path, address: Ipv4Addr) -> Vec<String> {
         ("service-account-key-file", pki("sa.pub")),
         ("service-account-signing-key-file", pki("sa.key")),
         // exec reaches the kubelet as the WebSocket that kubectl speaks, not translated to SPDY.
-        ("feature-gates", "TranslateStreamWithWebSocketRequests=false".into()),
+        ("feature-gates", "TranslateStreamCloseWebsocketRequests=false".into()),
         ("audit-policy-file", dir.join("audit-policy.yaml").display().to_string()),
         ("audit-log-path", dir.join("logs/audit.log").display().to_string()),
         ("audit-log-mode", "blocking".into()),

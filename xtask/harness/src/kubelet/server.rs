@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use axum::Router;
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -251,7 +251,9 @@ async fn converse(socket: WebSocket, command: std::process::Command) -> Result<(
     let mut frame = vec![3];
     frame.extend(serde_json::to_vec(&status)?);
     sender.send(Message::Binary(frame.into())).await.context("sending the status")?;
-    sender.close().await.context("closing")?;
+    // kubectl takes anything but a normal closure for a broken connection.
+    let closure = CloseFrame { code: close_code::NORMAL, reason: "".into() };
+    sender.send(Message::Close(Some(closure))).await.context("closing")?;
     input.abort();
     Ok(())
 }

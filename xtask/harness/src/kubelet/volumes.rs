@@ -24,7 +24,8 @@ const TOKEN_SECONDS: i64 = 86_400;
 /// With the volume that cannot be made.
 pub(super) async fn prepare(kubelet: &Kubelet, pod: &Pod, id: &PodId, addresses: &Addresses) -> Result<BTreeMap<String, PathBuf>> {
     let mut paths = BTreeMap::new();
-    for volume in pod.spec.iter().filter_map(|spec| spec.volumes.as_ref()).flatten() {
+    let volumes: Vec<Volume> = pod.spec.as_ref().and_then(|spec| spec.volumes.clone()).unwrap_or_default();
+    for volume in &volumes {
         let path = one(kubelet, pod, id, volume, addresses).await.with_context(|| format!("volume {:?}", volume.name))?;
         paths.insert(volume.name.clone(), path);
     }

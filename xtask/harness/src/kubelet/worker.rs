@@ -401,8 +401,7 @@ async fn attend(ctx: &Arc<Ctx>, sandbox: &Sandbox, container: &Container, mut ch
     let mut stopped = ctx.stop.subscribe();
     let target = Target { id: ctx.id.clone(), container: container.clone(), address: sandbox.addresses.pod.clone() };
     let status = {
-        let probing = probe(ctx, &target, init, at);
-        tokio::pin!(probing);
+        let mut probing = probe(ctx, &target, init, at).boxed();
         tokio::select! {
             status = child.wait() => Some(status),
             () = &mut probing, if !init => None,

@@ -1,0 +1,203 @@
+//! Scenario files. Unknown keys are errors with file, line and column.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Public address space that belongs to others; only the walk-through may name it, because it must.
+const PUBLIC: [&str; 2] = ["20.0.10.", "30.0.10."];
+/// The one file that may.
+const WALKTHROUGH: &str = "walkthrough.yaml";
+
+/// A scenario.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Scenario {
+    /// `e2e/v1`.
+    pub(crate) api_version: String,
+    /// `Scenario`.
+    pub(crate) kind: String,
+    /// Name.
+    pub(crate) metadata: Metadata,
+    /// Steps.
+    pub(crate) spec: Spec,
+}
+
+/// Name of a scenario.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Metadata {
+    /// Name.
+    pub(crate) name: String,
+}
+
+/// What a scenario does.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Spec {
+    /// Steps, in order; the first that fails ends the scenario.
+    pub(crate) steps: Vec<Step>,
+}
+
+/// A step: first it changes something, then it looks.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Step {
+    /// Name, unique in the file.
+    pub(crate) id: String,
+    /// Switch socket LB on or off for all nodes.
+    pub(crate) socket_lb: Option<bool>,
+    /// Files with objects to apply, relative to the repository.
+    #[serde(default)]
+    pub(crate) apply: Vec<PathBuf>,
+    /// Objects to apply.
+    #[serde(default)]
+    pub(crate) create: Vec<Value>,
+    /// Objects to delete.
+    #[serde(default)]
+    pub(crate) delete: Vec<ObjectRef>,
+    /// What must become true.
+    #[serde(default)]
+    pub(crate) assert: Vec<Assertion>,
+    /// The row of `kubectl api-resources` for a CRD.
+    pub(crate) api_resource: Option<ApiResourceRow>,
+    /// What `portolan status` must say on every node.
+    pub(crate) status: Option<Value>,
+    /// Requests from everywhere to all frontends of a Service.
+    pub(crate) matrix: Option<Matrix>,
+    /// Nobody answers ARP for the Service's addresses on the nodes' segment.
+    pub(crate) not_announced: Option<String>,
+    /// One source port to NodePort, EXTERNAL-IP and a backend's own address.
+    pub(crate) source_port_reuse: Option<String>,
+    /// Requests that must be refused.
+    pub(crate) refused: Option<String>,
+    /// Traffic while the agents are away.
+    pub(crate) agent_restart: Option<AgentRestart>,
+}
+
+/// An object.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ObjectRef {
+    /// API version.
+    pub(crate) api_version: String,
+    /// Kind.
+    pub(crate) kind: String,
+    /// Name.
+    pub(crate) name: String,
+    /// Namespace; `default` if it is not given.
+    pub(crate) namespace: Option<String>,
+}
+
+/// Something about one object that must become true, and stay so.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Assertion {
+    /// The object.
+    pub(crate) object: ObjectRef,
+    /// Columns as `kubectl get` prints them, by their header in capitals.
+    #[serde(default)]
+    pub(crate) columns: BTreeMap<String, String>,
+    /// Part of the object.
+    #[serde(rename = "match")]
+    pub(crate) subset: Option<Value>,
+    /// Exactly one ingress address, inside this network.
+    pub(crate) ingress_in: Option<ipnet::IpNet>,
+    /// The object is not there.
+    #[serde(default)]
+    pub(crate) absent: bool,
+    /// Seconds until it must be true.
+    #[serde(default = "ten")]
+    pub(crate) within: f64,
+    /// Seconds that it must stay true then.
+    #[serde(default)]
+    pub(crate) stable: f64,
+}
+
+fn ten() -> f64 {
+    10.0
+}
+
+/// The row of a resource.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ApiResourceRow {
+    /// Plural name.
+    pub(crate) name: String,
+    /// Short names, in order.
+    pub(crate) short_names: Vec<String>,
+    /// Preferred version.
+    pub(crate) api_version: String,
+    /// Whether it has a namespace.
+    pub(crate) namespaced: bool,
+    /// Kind.
+    pub(crate) kind: String,
+}
+
+/// A traffic matrix.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Matrix {
+    /// Service in namespace `default`.
+    pub(crate) service: String,
+    /// Whether socket LB is on: which hooks must count.
+    pub(crate) socket_lb: bool,
+    /// Odds of calling two well-balanced backends one.
+    #[serde(default = "one_in_a_million")]
+    pub(crate) false_alarm: f64,
+}
+
+fn one_in_a_million() -> f64 {
+    1e-6
+}
+
+/// Traffic while the agents are away.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct AgentRestart {
+    /// Service in namespace `default` with a TCP and a UDP port.
+    pub(crate) service: String,
+    /// Seconds that the agents are kept away.
+    pub(crate) away: f64,
+    /// Remove the pins meanwhile: the control run, in which traffic must suffer.
+    #[serde(default)]
+    pub(crate) remove_pins: bool,
+}
+
+/// Reads and checks a file.
+///
+/// # Errors
+/// With file, line and column.
+pub(crate) fn load(path: &Path) -> Result<Scenario> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    parse(&text, &name).with_context(|| path.display().to_string())
+}
+
+fn parse(text: &str, file: &str) -> Result<Scenario> {
+    let scenario: Scenario = serde_yaml::from_str(text)?;
+    if scenario.api_version != "e2e/v1" || scenario.kind != "Scenario" {
+        bail!("this is no scenario: apiVersion must be e2e/v1 and kind Scenario");
+    }
+    if file != WALKTHROUGH {
+        for (number, line) in text.lines().enumerate() {
+            if let Some(network) = PUBLIC.iter().find(|network| line.contains(**network)) {
+                bail!("line {}: {network}0/24 belongs to others on the internet; use 198.18.0.0/15", number + 1);
+            }
+        }
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for step in &scenario.spec.steps {
+        if !seen.insert(&step.id) {
+            bail!("two steps have the id {:?}", step.id);
+        }
+    }
+    Ok(scenario)
+}
+
+#[cfg(test)]
+#[path = "format_tests.rs"]
+mod tests;

@@ -1,0 +1,150 @@
+//! What must hold whatever a scenario does (DESIGN decision 19): addresses are unique and inside their pool, the counts of
+//! a pool add up, nobody is refused by RBAC, the API server has no internal error, nothing of ours panics, logs an error
+//! or is restarted.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::api::{ListParams, LogParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::Value;
+
+use super::format::ObjectRef;
+use crate::cluster::Cluster;
+use crate::cluster::install::api_of;
+
+/// Denials that are not ours: components of Kubernetes ask before their roles exist, in the first seconds.
+const NOT_OURS: &str = "system:kube-";
+
+/// How far the audit log was read.
+#[derive(Default)]
+pub(super) struct Watermark {
+    audit: u64,
+    restarts: BTreeMap<String, i32>,
+}
+
+/// All violations since the last look.
+///
+/// # Errors
+/// If the cluster cannot be asked.
+pub(super) async fn violations(client: &Client, cluster: &dyn Cluster, mark: &mut Watermark) -> Result<Vec<String>> {
+    let mut found = addresses(client).await?;
+    found.extend(audit(cluster, mark)?);
+    found.extend(pods(client, mark).await?);
+    Ok(found)
+}
+
+async fn addresses(client: &Client) -> Result<Vec<String>> {
+    let services = Api::<Service>::all(client.clone()).list(&ListParams::default()).await?;
+    let mut holders: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for service in &services {
+        let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+        for entry in status.and_then(|balancer| balancer.ingress.as_ref()).into_iter().flatten() {
+            let name = format!("{}/{}", service.namespace().unwrap_or_default(), service.name_any());
+            holders.entry(entry.ip.clone().unwrap_or_default()).or_default().push(name);
+        }
+    }
+    let reference = ObjectRef {
+        api_version: "cilium.io/v2alpha1".into(),
+        kind: "CiliumLoadBalancerIPPool".into(),
+        name: String::new(),
+        namespace: None,
+    };
+    let api = api_of(client, &reference.api_version, &reference.kind, None).await?;
+    let pools: Vec<Value> =
+        api.list(&ListParams::default()).await?.items.iter().map(serde_json::to_value).collect::<Result<_, _>>()?;
+    Ok(address_violations(&holders, &pools))
+}
+
+/// The pure part: who holds what, against the pools.
+pub(super) fn address_violations(holders: &BTreeMap<String, Vec<String>>, pools: &[Value]) -> Vec<String> {
+    let mut found = Vec::new();
+    let networks: Vec<ipnet::IpNet> = pools
+        .iter()
+        .flat_map(|pool| ["blocks", "cidrs"].into_iter().filter_map(|field| pool["spec"][field].as_array()).flatten())
+        .filter_map(|block| block["cidr"].as_str()?.parse().ok())
+        .collect();
+    for (address, names) in holders {
+        if names.len() > 1 {
+            found.push(format!("{address} is held by {}", names.join(" and ")));
+        }
+        let inside = address.parse::<std::net::IpAddr>().is_ok_and(|ip| networks.iter().any(|net| net.contains(&ip)));
+        if !inside {
+            found.push(format!("{address} of {} lies in no pool", names.join(", ")));
+        }
+    }
+    for pool in pools {
+        let count = |kind: &str| -> Option<u128> {
+            let all = pool["status"]["conditions"].as_array()?;
+            all.iter().find(|condition| condition["type"] == kind)?["message"].as_str()?.parse().ok()
+        };
+        if let (Some(total), Some(used), Some(available)) =
+            (count("cilium.io/IPsTotal"), count("cilium.io/IPsUsed"), count("cilium.io/IPsAvailable"))
+            && used + available != total
+        {
+            found.push(format!("pool {}: {used} used + {available} available is not {total}", pool["metadata"]["name"]));
+        }
+    }
+    found
+}
+
+fn audit(cluster: &dyn Cluster, mark: &mut Watermark) -> Result<Vec<String>> {
+    let Some(path) = cluster.audit_log() else { return Ok(Vec::new()) };
+    let mut file = std::fs::File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+    file.seek(SeekFrom::Start(mark.audit))?;
+    let mut found = Vec::new();
+    let mut reader = BufReader::new(file);
+    let mut line = String::new();
+    loop {
+        line.clear();
+        let length = reader.read_line(&mut line)?;
+        if length == 0 || !line.ends_with('\n') {
+            return Ok(found);
+        }
+        mark.audit += length as u64;
+        found.extend(audit_violation(&serde_json::from_str(&line).unwrap_or(Value::Null)));
+    }
+}
+
+/// A denied request of ours, or an internal error of the server.
+pub(super) fn audit_violation(event: &Value) -> Option<String> {
+    let code = event["responseStatus"]["code"].as_u64()?;
+    let user = event["user"]["username"].as_str().unwrap_or_default();
+    let ours = user.contains("portolan") || user.starts_with("system:node:") || user == "kubernetes-admin";
+    // 504 is how a server ends a request of its own time; 503 and 500 are not.
+    let bad = (code == 403 && !user.starts_with(NOT_OURS)) || (500..600).contains(&code) && code != 504;
+    (ours && bad).then(|| format!("{user}: {} {} was answered {code}: {}", event["verb"], event["requestURI"], event["responseStatus"]["message"]))
+}
+
+async fn pods(client: &Client, mark: &mut Watermark) -> Result<Vec<String>> {
+    let api = Api::<Pod>::namespaced(client.clone(), "kube-system");
+    let mut found = Vec::new();
+    for pod in api.list(&ListParams::default().labels("app.kubernetes.io/part-of=portolan")).await? {
+        let name = pod.name_any();
+        let statuses = pod.status.and_then(|status| status.container_statuses).unwrap_or_default();
+        for container in statuses {
+            let known = mark.restarts.entry(format!("{name}/{}", container.name)).or_insert(0);
+            if container.restart_count > *known {
+                found.push(format!("{name}/{} was restarted: {:?}", container.name, container.last_state));
+                *known = container.restart_count;
+            }
+            if container.state.as_ref().is_none_or(|state| state.running.is_none()) {
+                continue;
+            }
+            let log = api.logs(&name, &LogParams { container: Some(container.name.clone()), ..LogParams::default() }).await?;
+            found.extend(log.lines().filter(|line| log_violation(line)).map(|line| format!("{name}: {line}")));
+        }
+    }
+    Ok(found)
+}
+
+/// A line that must not be in a log of ours.
+pub(super) fn log_violation(line: &str) -> bool {
+    line.contains("panicked at") || line.split_whitespace().nth(1) == Some("ERROR")
+}
+
+#[cfg(test)]
+#[path = "invariant_tests.rs"]
+mod tests;

@@ -1,0 +1,66 @@
+//! Tests of [`super`]: every check catches a planted fault.
+use super::*;
+use serde_json::json;
+
+fn backends() -> Vec<Backend> {
+    let backend = |pod: &str, address: &str, cookie| Backend { pod: pod.into(), address: address.into(), node: "n".into(), cookie };
+    vec![backend("a", "10.244.1.1", 7), backend("b", "10.244.2.1", 8)]
+}
+
+fn cell(answers: bool) -> Cell {
+    Cell {
+        from: "n".into(),
+        place: Place::Node("n".into()),
+        to: "NodePort".into(),
+        url: "http://x/".into(),
+        path: ("n".into(), "from-netdev", "service-new"),
+        answers,
+    }
+}
+
+fn answer(pod: &str, address: &str, cookie: u64) -> Value {
+    json!({"outcome": "ok", "body": format!("PodName: {pod} | PodIP: eth0 {address}/32\n"), "whoami": {"netns_cookie": cookie}})
+}
+
+fn counters(value: u64) -> Counters {
+    Counters::from([("from-netdev".into(), [("service-new".to_owned(), value)].into())])
+}
+
+#[track_caller]
+fn check(answers: &[Value], moved: u64, expected: &str) {
+    let verdict = judge(&cell(true), &backends(), answers.len() as u32, answers, &counters(5), &counters(5 + moved));
+    let text = verdict.err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(if expected.is_empty() { text.is_empty() } else { text.contains(expected) }, "{text:?}");
+}
+
+#[test]
+fn true_answers_by_the_right_path_pass() {
+    check(&[answer("a", "10.244.1.1", 7), answer("b", "10.244.2.1", 8)], 2, "");
+}
+
+#[test]
+fn planted_faults_are_caught() {
+    let good = answer("a", "10.244.1.1", 7);
+    check(&[good.clone(), answer("c", "10.244.2.1", 8)], 2, "no backend of the service");
+    check(&[good.clone(), answer("b", "10.244.9.9", 8)], 2, "the API server says");
+    check(&[good.clone(), answer("b", "10.244.2.1", 99)], 2, "another network namespace");
+    check(&[good.clone(), good.clone()], 2, "none was answered by b");
+    check(&[good.clone(), answer("b", "10.244.2.1", 8)], 0, "the path is wrong");
+    check(&[good.clone(), json!({"outcome": "refused"})], 2, "expected an answer");
+    check(&[good, json!({"outcome": "ok", "body": "a decoy"})], 2, "not the workload's");
+}
+
+#[test]
+fn silence_must_be_silence_and_counted() {
+    let judge = |answers: &[Value], moved| judge(&cell(false), &backends(), 1, answers, &counters(0), &counters(moved));
+    assert!(judge(&[json!({"outcome": "timeout"})], 1).is_ok());
+    assert!(judge(&[json!({"outcome": "timeout"})], 0).is_err());
+    assert!(judge(&[json!({"outcome": "refused"})], 1).is_err());
+}
+
+#[test]
+fn the_number_of_requests_follows_from_the_false_alarm_rate() {
+    assert_eq!(requests(2, 1e-6), 21);
+    assert_eq!(requests(1, 1e-6), 1);
+    assert!(requests(3, 1e-6) > 30);
+}

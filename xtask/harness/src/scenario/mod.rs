@@ -1,0 +1,167 @@
+//! Playing scenarios on a running cluster.
+
+mod assertion;
+pub(crate) mod format;
+mod invariant;
+mod matrix;
+mod probe;
+mod steps;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use kube::api::DeleteParams;
+use kube::{Client, ResourceExt};
+
+use crate::cluster::Cluster;
+use crate::cluster::install::{api_of, apply_one, documents};
+use crate::report::{Run, StepResult};
+use format::{ObjectRef, Scenario, Step};
+pub(crate) use probe::agent as agent_of;
+
+/// Time for what a scenario made to go away afterwards.
+const CLEANUP: Duration = Duration::from_secs(60);
+
+/// Plays the files, one after the other, and notes every step in `run`.
+///
+/// # Errors
+/// If a file cannot be understood: nothing is played then. A failed step is no error but a result.
+pub(crate) async fn run_files(client: &Client, cluster: &dyn Cluster, repo: &Path, files: &[PathBuf], run: &mut Run) -> Result<()> {
+    let scenarios: Vec<(PathBuf, Scenario)> =
+        files.iter().map(|file| Ok((file.clone(), format::load(file)?))).collect::<Result<_>>()?;
+    for (file, scenario) in scenarios {
+        eprintln!("scenario {}", scenario.metadata.name);
+        let mut made = Vec::new();
+        let mut mark = invariant::Watermark::default();
+        for step in &scenario.spec.steps {
+            let began = Instant::now();
+            let outcome = play(client, cluster, repo, step, &mut made, &mut mark).await;
+            let (windows, failure) = match outcome {
+                Ok(windows) => (windows, None),
+                Err(error) => (Duration::ZERO, Some(format!("{error:#}"))),
+            };
+            let failed = failure.is_some();
+            let result = StepResult {
+                scenario: scenario.metadata.name.clone(),
+                step: step.id.clone(),
+                seconds: began.elapsed().as_secs_f64(),
+                window_seconds: windows.as_secs_f64(),
+                failure,
+            };
+            run.note(&result);
+            if failed {
+                run.bundle(cluster, client, &file, &result).await;
+                break;
+            }
+        }
+        let began = Instant::now();
+        let cleaned = clean_up(client, &made).await;
+        run.note(&StepResult {
+            scenario: scenario.metadata.name.clone(),
+            step: "(clean up)".to_owned(),
+            seconds: began.elapsed().as_secs_f64(),
+            window_seconds: 0.0,
+            failure: cleaned.err().map(|error| format!("{error:#}")),
+        });
+    }
+    Ok(())
+}
+
+/// One step, then the invariants; returns the time in declared windows.
+async fn play(
+    client: &Client,
+    cluster: &dyn Cluster,
+    repo: &Path,
+    step: &Step,
+    made: &mut Vec<ObjectRef>,
+    mark: &mut invariant::Watermark,
+) -> Result<Duration> {
+    let mut windows = Duration::ZERO;
+    if let Some(enabled) = step.socket_lb {
+        steps::socket_lb(client, cluster, enabled).await?;
+    }
+    let mut objects = step.create.clone();
+    for file in &step.apply {
+        objects.extend(documents(&repo.join(file))?);
+    }
+    for object in &objects {
+        let applied = apply_one(client, object).await?;
+        let types = applied.types.clone().context("an object has a type")?;
+        made.push(ObjectRef {
+            api_version: types.api_version,
+            kind: types.kind,
+            name: applied.name_any(),
+            namespace: applied.namespace(),
+        });
+    }
+    for reference in &step.delete {
+        delete(client, reference).await?;
+    }
+    for assertion in &step.assert {
+        windows += assertion::hold(client, assertion).await?;
+    }
+    if let Some(row) = &step.api_resource {
+        steps::api_resource(client, row).await?;
+    }
+    if let Some(expected) = &step.status {
+        steps::status(client, cluster, expected).await?;
+    }
+    if let Some(matrix) = &step.matrix {
+        let table = matrix::play(client, cluster, matrix).await?;
+        eprintln!("{table}");
+        // The cell that expects silence waits a second for it.
+        windows += Duration::from_secs(1);
+    }
+    if let Some(service) = &step.not_announced {
+        steps::not_announced(client, cluster, service).await?;
+    }
+    if let Some(service) = &step.source_port_reuse {
+        steps::source_port_reuse(client, cluster, service).await?;
+    }
+    if let Some(service) = &step.refused {
+        steps::refused(client, cluster, service, "cni").await?;
+    }
+    if let Some(restart) = &step.agent_restart {
+        windows += steps::agent_restart(client, cluster, restart).await?;
+    }
+    let violations = invariant::violations(client, cluster, mark).await?;
+    if !violations.is_empty() {
+        bail!("an invariant is broken:\n  {}", violations.join("\n  "));
+    }
+    Ok(windows)
+}
+
+async fn delete(client: &Client, reference: &ObjectRef) -> Result<()> {
+    let api = api_of(client, &reference.api_version, &reference.kind, reference.namespace.as_deref()).await?;
+    match api.delete(&reference.name, &DeleteParams::background()).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("deleting {} {}", reference.kind, reference.name)),
+    }
+}
+
+/// Deletes what a scenario made, in reverse order, and waits until it is gone, its pods too.
+async fn clean_up(client: &Client, made: &[ObjectRef]) -> Result<()> {
+    for reference in made.iter().rev() {
+        delete(client, reference).await?;
+    }
+    let deadline = Instant::now() + CLEANUP;
+    loop {
+        let mut left = Vec::new();
+        for reference in made {
+            if assertion::read(client, reference).await?.is_some() {
+                left.push(format!("{} {}", reference.kind, reference.name));
+            }
+        }
+        let pods = kube::Api::<k8s_openapi::api::core::v1::Pod>::namespaced(client.clone(), "default");
+        left.extend(pods.list(&kube::api::ListParams::default()).await?.iter().map(|pod| format!("pod {}", pod.name_any())));
+        if left.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!("still there after {CLEANUP:?}: {}", left.join(", "));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
