@@ -80,7 +80,7 @@ impl Run {
         std::fs::write(self.dir.join("result.json"), serde_json::to_vec_pretty(&document)?)?;
         std::fs::write(self.dir.join("junit.xml"), self.junit()?)?;
         let mut table = comfy_table::Table::new();
-        table.load_preset(comfy_table::presets::UTF8_BORDERS_ONLY).set_header(["scenario", "step", "seconds", "in windows", "verdict"]);
+        table.load_style(comfy_table::presets::UTF8_BORDERS_ONLY).set_header(["scenario", "step", "seconds", "in windows", "verdict"]);
         for step in &self.steps {
             table.add_row([
                 step.scenario.clone(),

@@ -15,8 +15,9 @@ use super::format::ObjectRef;
 use crate::cluster::Cluster;
 use crate::cluster::install::api_of;
 
-/// Denials that are not ours: components of Kubernetes ask before their roles exist, in the first seconds.
-const NOT_OURS: &str = "system:kube-";
+/// Our service accounts. Components of Kubernetes and kubelets ask before their roles exist, in a cluster's first
+/// seconds, and are not what is judged.
+const OURS: &str = "system:serviceaccount:kube-system:portolan-";
 
 /// How far the audit log was read.
 #[derive(Default)]
@@ -112,10 +113,9 @@ fn audit(cluster: &dyn Cluster, mark: &mut Watermark) -> Result<Vec<String>> {
 pub(super) fn audit_violation(event: &Value) -> Option<String> {
     let code = event["responseStatus"]["code"].as_u64()?;
     let user = event["user"]["username"].as_str().unwrap_or_default();
-    let ours = user.contains("portolan") || user.starts_with("system:node:") || user == "kubernetes-admin";
     // 504 is how a server ends a request of its own time; 503 and 500 are not.
-    let bad = (code == 403 && !user.starts_with(NOT_OURS)) || (500..600).contains(&code) && code != 504;
-    (ours && bad).then(|| format!("{user}: {} {} was answered {code}: {}", event["verb"], event["requestURI"], event["responseStatus"]["message"]))
+    let bad = code == 401 || code == 403 || (500..600).contains(&code) && code != 504;
+    (user.starts_with(OURS) && bad).then(|| format!("{user}: {} {} was answered {code}: {}", event["verb"], event["requestURI"], event["responseStatus"]["message"]))
 }
 
 async fn pods(client: &Client, mark: &mut Watermark) -> Result<Vec<String>> {

@@ -131,7 +131,7 @@ pub(super) async fn not_announced(client: &Client, cluster: &dyn Cluster, servic
     let place = Place::Node(asker.name.clone());
     let known = other.address.to_string();
     let seen = probe::json(cluster, &place, &[NETTOOL, "arp-probe", "--dev", &asker.device, &address, &known])?;
-    let answers = seen["answers"].as_array().cloned().unwrap_or_default();
+    let answers = seen["claims"].as_array().cloned().unwrap_or_default();
     if !answers.iter().any(|answer| answer["address"] == json!(known)) {
         bail!("the probe hears nothing: {} does not answer either: {seen}", other.name);
     }
