@@ -2,7 +2,9 @@
 //! reports "connection refused" at once. The error's source is the address that was dialled.
 
 use aya_ebpf::bindings::BPF_F_INGRESS;
-use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_redirect, bpf_redirect_peer, bpf_skb_adjust_room, bpf_skb_change_tail};
+use aya_ebpf::helpers::generated::{
+    bpf_csum_diff, bpf_redirect, bpf_redirect_peer, bpf_skb_adjust_room, bpf_skb_change_tail,
+};
 use aya_ebpf::programs::TcContext;
 use portolan_ebpf::{Event, Hook, proto};
 

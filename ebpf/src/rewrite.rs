@@ -38,11 +38,8 @@ pub fn apply(ctx: &TcContext, s: &Scratch) -> Result<(), i64> {
         port(ctx, s.l4 + 2, s.pkt.dport, s.wire.dport, checksum)?;
     } else if s.pkt.proto == proto::ICMP {
         // An echo request carries its id as the source port, a reply as the destination port.
-        let (old, new) = if s.pkt.sport != s.wire.sport {
-            (s.pkt.sport, s.wire.sport)
-        } else {
-            (s.pkt.dport, s.wire.dport)
-        };
+        let (old, new) =
+            if s.pkt.sport != s.wire.sport { (s.pkt.sport, s.wire.sport) } else { (s.pkt.dport, s.wire.dport) };
         port(ctx, s.l4 + 4, old, new, (s.l4 + 2, 0))?;
     }
     Ok(())

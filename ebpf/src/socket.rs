@@ -55,7 +55,8 @@ pub fn to_backend(ctx: &SockAddrContext, hook: Hook) -> i32 {
     let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
     // Datagrams of one socket stay with one backend, connections spread.
     // SAFETY: a helper without arguments.
-    let number = if protocol == proto::UDP { (cookie ^ (cookie >> 32)) as u32 } else { unsafe { bpf_get_prandom_u32() } };
+    let number =
+        if protocol == proto::UDP { (cookie ^ (cookie >> 32)) as u32 } else { unsafe { bpf_get_prandom_u32() } };
     let Some((_, backend)) = service::backend(found.svc_id, &live, number) else {
         count(hook, Event::DropNoSlot);
         return ALLOW;

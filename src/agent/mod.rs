@@ -201,8 +201,9 @@ fn start_datapath(config: &Config, node_ip: Ipv4Addr, natives: &[Native]) -> Res
         datapath.attach_device(&native.link.name)?;
     }
     datapath.attach_lo()?;
-    let root = cgroup::v2_root(Path::new(CGROUP))
-        .with_context(|| format!("no cgroup v2 at {CGROUP} or {CGROUP}/unified; mount the node's /sys/fs/cgroup there"))?;
+    let root = cgroup::v2_root(Path::new(CGROUP)).with_context(|| {
+        format!("no cgroup v2 at {CGROUP} or {CGROUP}/unified; mount the node's /sys/fs/cgroup there")
+    })?;
     datapath.socket_lb(&root, flags & CONFIG_SOCKET_LB != 0)?;
     Ok(datapath)
 }

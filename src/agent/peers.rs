@@ -137,7 +137,10 @@ async fn answer(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
     } else {
         ("503 Service Unavailable", format!("not healthy: {}", sick.join(", ")))
     };
-    let head = format!("HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
     writer.write_all(head.as_bytes()).await?;
     writer.write_all(body.as_bytes()).await
 }

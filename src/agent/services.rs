@@ -29,6 +29,7 @@ struct Index {
     slices_synced: bool,
 }
 
+#[expect(clippy::large_enum_variant, reason = "an event lives for one call; boxing would cost an allocation each")]
 enum Event {
     Service(watcher::Event<ApiService>),
     Slice(watcher::Event<EndpointSlice>),

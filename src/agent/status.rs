@@ -66,14 +66,10 @@ pub struct Status {
 /// Looks at everything.
 pub(super) async fn measure(shared: &Shared) -> Result<Status> {
     peers::round(shared).await;
-    let links: Vec<String> = read::links(&shared.pins)?
-        .into_iter()
-        .filter(|link| link.program_id != 0)
-        .map(|link| link.name)
-        .collect();
-    let missing = |wanted: Vec<String>| -> Vec<String> {
-        wanted.into_iter().filter(|name| !links.contains(name)).collect()
-    };
+    let links: Vec<String> =
+        read::links(&shared.pins)?.into_iter().filter(|link| link.program_id != 0).map(|link| link.name).collect();
+    let missing =
+        |wanted: Vec<String>| -> Vec<String> { wanted.into_iter().filter(|name| !links.contains(name)).collect() };
     let mut service_links = vec![LinkName::device("to_lo", "lo").0];
     for native in &shared.natives {
         service_links.push(LinkName::device("from_netdev", &native.link.name).0);

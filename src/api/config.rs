@@ -194,7 +194,9 @@ impl Config {
     pub fn parse(text: &str) -> Result<Self> {
         let config: Self = serde_yaml::from_str(text)?;
         if config.k8s_service_host.is_empty() {
-            bail!("k8sServiceHost is empty; it must be an address of the API server that nodes reach without a Service");
+            bail!(
+                "k8sServiceHost is empty; it must be an address of the API server that nodes reach without a Service"
+            );
         }
         if config.monitor_aggregation != "none" {
             bail!("monitorAggregation: {:?} is not supported; only \"none\" is", config.monitor_aggregation);

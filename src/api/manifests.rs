@@ -52,9 +52,7 @@ fn crd(versions: &[&str]) -> Result<Value> {
 }
 
 fn rbac() -> Vec<Value> {
-    let rule = |group: &str, resources: &[&str], verbs: &[&str]| {
-        json!({"apiGroups": [group], "resources": resources, "verbs": verbs})
-    };
+    let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
     let mut documents = Vec::new();
     let components = [
         (

@@ -34,7 +34,10 @@ fn render(status: &Status) -> String {
     let probed = health.probed.map(|at| format!("   (probed at {at} s since the epoch)")).unwrap_or_default();
     let mut lines = vec![
         ("Kubernetes", format!("Ok   {}", status.kubernetes)),
-        ("KubeProxyReplacement", format!("{}   [{}]", if status.kube_proxy_replacement { "True" } else { "False" }, devices.join(", "))),
+        (
+            "KubeProxyReplacement",
+            format!("{}   [{}]", if status.kube_proxy_replacement { "True" } else { "False" }, devices.join(", ")),
+        ),
         ("Socket LB", if status.socket_lb { "Enabled" } else { "Disabled" }.to_owned()),
         ("CNI Config file", status.cni_config.clone()),
         ("Portolan", format!("Ok   {}", status.portolan)),

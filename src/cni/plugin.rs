@@ -50,9 +50,9 @@ pub fn run(command: &str, input: &str, socket: &Path) -> Result<Option<Value>, C
         "ADD" => add(&conf, &Params::from_env(env, true)?, socket).map(Some),
         "DEL" => del(&Params::from_env(env, false)?, socket).map(|()| None),
         "CHECK" => check(&conf, &Params::from_env(env, true)?).map(|()| None),
-        "STATUS" => client::ask::<Value>(socket, &Request::Ping).map(|_| None).map_err(|error| {
-            CniError::new(CniError::NOT_AVAILABLE, "the agent is not ready", chain(&error))
-        }),
+        "STATUS" => client::ask::<Value>(socket, &Request::Ping)
+            .map(|_| None)
+            .map_err(|error| CniError::new(CniError::NOT_AVAILABLE, "the agent is not ready", chain(&error))),
         // The agent drops what has no device any more when it starts; there is nothing else to collect.
         "GC" => Ok(None),
         other => Err(CniError::new(CniError::INVALID_ENVIRONMENT, format!("unknown CNI_COMMAND {other:?}"), "")),
@@ -132,8 +132,9 @@ fn check(conf: &NetConf, params: &Params) -> Result<(), CniError> {
         CniError::new(CniError::IO, format!("cannot open the network namespace {}", params.netns), error.to_string())
     })?;
     let device = node_device(&params.container_id, &params.ifname);
-    wire::check(&device, &params.ifname, &namespace, address)
-        .map_err(|error| CniError::new(CniError::INTERNAL, "the pod's interface is not as ADD left it", error.to_string()))
+    wire::check(&device, &params.ifname, &namespace, address).map_err(|error| {
+        CniError::new(CniError::INTERNAL, "the pod's interface is not as ADD left it", error.to_string())
+    })
 }
 
 fn ask<T: serde::de::DeserializeOwned>(socket: &Path, request: &Request) -> Result<T, CniError> {

@@ -44,13 +44,8 @@ fn inside(ifname: &str, address: Ipv4Addr, host_mac: [u8; 6]) -> io::Result<Link
     netlink.put_neighbour(link.index, GATEWAY, host_mac)?;
     let protocol = ROUTE_PROTOCOL;
     let to_gateway = Route { destination: GATEWAY, prefix: 32, gateway: None, device: link.index, protocol };
-    let default = Route {
-        destination: Ipv4Addr::UNSPECIFIED,
-        prefix: 0,
-        gateway: Some(GATEWAY),
-        device: link.index,
-        protocol,
-    };
+    let default =
+        Route { destination: Ipv4Addr::UNSPECIFIED, prefix: 0, gateway: Some(GATEWAY), device: link.index, protocol };
     netlink.put_route(&to_gateway)?;
     netlink.put_route(&default)?;
     Ok(link)

@@ -22,7 +22,8 @@ fn frontends_and_backends_survive_the_round_trip() {
     assert_eq!(frontend_key_back(&frontend_key(&key)), Some(key));
     let wildcard = FrontendKey { address: "10.96.0.1".parse().unwrap(), port: 0, protocol: None };
     assert_eq!(frontend_key_back(&frontend_key(&wildcard)), Some(wildcard));
-    for kind in [FrontendKind::ClusterIp, FrontendKind::NodePort, FrontendKind::LoadBalancer, FrontendKind::ExternalIp] {
+    for kind in [FrontendKind::ClusterIp, FrontendKind::NodePort, FrontendKind::LoadBalancer, FrontendKind::ExternalIp]
+    {
         let entry = FrontendEntry { service: 7, kind };
         assert_eq!(frontend_val_back(frontend_val(entry)), Some(entry));
     }

@@ -6,9 +6,9 @@
 
 pub mod convert;
 pub mod flows;
+mod links;
 pub mod read;
 mod shape;
-mod links;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -65,7 +65,8 @@ impl Datapath {
         for map in shape::MAPS {
             loader.map_pin_path(map.name, pins.join("maps").join(map.name));
         }
-        let mut ebpf = loader.load(OBJECT).context("loading the BPF object; the kernel needs BTF and BPF (Linux 6.6)")?;
+        let mut ebpf =
+            loader.load(OBJECT).context("loading the BPF object; the kernel needs BTF and BPF (Linux 6.6)")?;
         for (name, program) in ebpf.programs_mut() {
             links::load(program).with_context(|| format!("the kernel refused BPF program {name}"))?;
         }

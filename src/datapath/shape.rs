@@ -82,7 +82,11 @@ pub(super) fn check_pins(pins: &Path) -> Result<()> {
         if info.key_size() as usize != map.key || info.value_size() as usize != map.value {
             bail!(
                 "{} has keys of {} and values of {} bytes, this agent has {} and {}; `portolan cleanup` removes it",
-                path.display(), info.key_size(), info.value_size(), map.key, map.value
+                path.display(),
+                info.key_size(),
+                info.value_size(),
+                map.key,
+                map.value
             );
         }
     }

@@ -40,7 +40,8 @@ pub fn native(netlink: &mut Netlink, named: &[String], node_ip: Ipv4Addr) -> Res
     } else {
         let index = |name: &String| {
             let link = links.iter().find(|link| link.name == *name);
-            link.map(|link| link.index).with_context(|| format!("`devices` names {name}, which this node does not have"))
+            link.map(|link| link.index)
+                .with_context(|| format!("`devices` names {name}, which this node does not have"))
         };
         named.iter().map(index).collect::<Result<_>>()?
     };

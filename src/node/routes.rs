@@ -26,9 +26,7 @@ pub fn desired(peers: &[Peer], connected: &[Route]) -> Vec<Route> {
         connected
             .iter()
             .filter(|route| route.gateway.is_none() && route.prefix > 0 && route.prefix < 32)
-            .find(|route| {
-                Ipv4Net::new(route.destination, route.prefix).is_ok_and(|network| network.contains(&address))
-            })
+            .find(|route| Ipv4Net::new(route.destination, route.prefix).is_ok_and(|network| network.contains(&address)))
             .map(|route| route.device)
     };
     peers

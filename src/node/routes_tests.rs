@@ -6,11 +6,7 @@ fn connected(destination: &str, prefix: u8, device: u32) -> Route {
 }
 
 fn peer(address: &str, cidr: Option<&str>) -> Peer {
-    Peer {
-        name: address.into(),
-        address: address.parse().unwrap(),
-        pod_cidr: cidr.map(|cidr| cidr.parse().unwrap()),
-    }
+    Peer { name: address.into(), address: address.parse().unwrap(), pod_cidr: cidr.map(|cidr| cidr.parse().unwrap()) }
 }
 
 #[test]

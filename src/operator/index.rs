@@ -14,6 +14,7 @@ use crate::api::pool::{AllowFirstLast, CiliumLoadBalancerIPPool, PoolBlock};
 use crate::api::strings::{CONDITION_SATISFIED, SELECTOR_NAME, SELECTOR_NAMESPACE};
 
 /// A change of the cluster.
+#[expect(clippy::large_enum_variant, reason = "an event lives for one call; boxing would cost an allocation each")]
 pub(super) enum Event {
     Pool(watcher::Event<CiliumLoadBalancerIPPool>),
     Service(watcher::Event<Service>),
@@ -68,7 +69,8 @@ impl<K: Ord, T: ResourceExt> Objects<K, T> {
 /// makes it contract); where they are not, the event wins.
 fn newer<T: ResourceExt>(known: &T, event: &T) -> bool {
     let version = |object: &T| object.resource_version().and_then(|version| version.parse::<u64>().ok());
-    known.uid() == event.uid() && matches!((version(known), version(event)), (Some(known), Some(event)) if known > event)
+    known.uid() == event.uid()
+        && matches!((version(known), version(event)), (Some(known), Some(event)) if known > event)
 }
 
 impl Index {
@@ -112,9 +114,10 @@ fn service_name(service: &Service) -> ServiceName {
 
 /// Type LoadBalancer without a class; every class belongs to somebody.
 pub(super) fn is_ours(service: &Service) -> bool {
-    service.spec.as_ref().is_some_and(|spec| {
-        spec.type_.as_deref() == Some("LoadBalancer") && spec.load_balancer_class.is_none()
-    })
+    service
+        .spec
+        .as_ref()
+        .is_some_and(|spec| spec.type_.as_deref() == Some("LoadBalancer") && spec.load_balancer_class.is_none())
 }
 
 /// Whether our condition stands in the status: we have served it.

@@ -36,8 +36,8 @@ pub async fn run(config_path: &Path) -> Result<()> {
     let client = crate::k8s::client::connect(&config).await?;
     let identity = std::env::var("POD_NAME").context("environment variable POD_NAME is not set")?;
     let mut leadership = Leadership::new(client.clone(), NAMESPACE, LEASE, identity);
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .context("listening for SIGTERM")?;
+    let mut terminate =
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).context("listening for SIGTERM")?;
     let outcome = tokio::select! {
         outcome = follow(&client, &mut leadership) => outcome,
         _ = terminate.recv() => Ok(()),

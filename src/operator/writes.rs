@@ -77,11 +77,9 @@ pub(super) fn needed(index: &Index) -> Vec<Write> {
 fn serve(service: &Service, result: &ServiceResult) -> Option<Value> {
     let (status, reason, message) = match result.outcome {
         Outcome::Satisfied => ("True", names::REASON_SATISFIED, ""),
-        Outcome::NoPool => (
-            "False",
-            names::REASON_NO_POOL,
-            "There are no enabled CiliumLoadBalancerIPPools that match this service",
-        ),
+        Outcome::NoPool => {
+            ("False", names::REASON_NO_POOL, "There are no enabled CiliumLoadBalancerIPPools that match this service")
+        }
         Outcome::OutOfIps => (
             "False",
             names::REASON_OUT_OF_IPS,
@@ -138,9 +136,9 @@ fn pool_body(pool: &CiliumLoadBalancerIPPool, result: &PoolResult, invalid: &[St
     } else {
         put(&mut conditions, names::CONDITION_INVALID, "True", names::REASON_INVALID, &invalid.join("; "), generation);
     }
-    (conditions != present).then(|| {
-        json!({"metadata": {"resourceVersion": pool.resource_version()}, "status": {"conditions": conditions}})
-    })
+    (conditions != present).then(
+        || json!({"metadata": {"resourceVersion": pool.resource_version()}, "status": {"conditions": conditions}}),
+    )
 }
 
 /// Sets a condition; `lastTransitionTime` moves only with the status.

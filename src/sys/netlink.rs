@@ -125,10 +125,13 @@ impl Netlink {
     /// If the kernel refuses.
     pub fn links(&mut self) -> io::Result<Vec<Link>> {
         let answers = self.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
-        Ok(answers.into_iter().filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewLink(message) => Some(link(&message)),
-            _ => None,
-        }).collect())
+        Ok(answers
+            .into_iter()
+            .filter_map(|answer| match answer {
+                RouteNetlinkMessage::NewLink(message) => Some(link(&message)),
+                _ => None,
+            })
+            .collect())
     }
 
     /// The link of that name.
@@ -145,10 +148,13 @@ impl Netlink {
     /// If the kernel refuses.
     pub fn addresses(&mut self) -> io::Result<Vec<Address>> {
         let answers = self.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
-        Ok(answers.into_iter().filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewAddress(message) => address(&message),
-            _ => None,
-        }).collect())
+        Ok(answers
+            .into_iter()
+            .filter_map(|answer| match answer {
+                RouteNetlinkMessage::NewAddress(message) => address(&message),
+                _ => None,
+            })
+            .collect())
     }
 
     /// The IPv4 unicast routes of the main table.
@@ -159,10 +165,13 @@ impl Netlink {
         let mut query = RouteMessage::default();
         query.header.address_family = AddressFamily::Inet;
         let answers = self.dump(RouteNetlinkMessage::GetRoute(query))?;
-        Ok(answers.into_iter().filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewRoute(message) => route(&message),
-            _ => None,
-        }).collect())
+        Ok(answers
+            .into_iter()
+            .filter_map(|answer| match answer {
+                RouteNetlinkMessage::NewRoute(message) => route(&message),
+                _ => None,
+            })
+            .collect())
     }
 
     /// Makes a veth pair: `name` here, `peer` in the namespace of the file descriptor.
@@ -220,8 +229,7 @@ impl Netlink {
         message.header.family = AddressFamily::Inet;
         message.header.prefix_len = prefix;
         message.header.index = index;
-        message.attributes =
-            vec![AddressAttribute::Address(address.into()), AddressAttribute::Local(address.into())];
+        message.attributes = vec![AddressAttribute::Address(address.into()), AddressAttribute::Local(address.into())];
         let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
         self.request(RouteNetlinkMessage::NewAddress(message), flags).map(drop)
     }

@@ -9,7 +9,10 @@ type World = BTreeMap<PortName, ServicePort>;
 fn worlds() -> impl Strategy<Value = World> {
     let port = (prop::collection::btree_set(0_u8..6, 0..5), prop::collection::btree_set(0_u8..6, 0..3), 0_u8..4);
     prop::collection::btree_map(0_u8..4, port, 0..4).prop_map(|ports| {
-        ports.into_iter().map(|(number, (ready, rest, kinds))| (name(number), service_port(number, &ready, &rest, kinds))).collect()
+        ports
+            .into_iter()
+            .map(|(number, (ready, rest, kinds))| (name(number), service_port(number, &ready, &rest, kinds)))
+            .collect()
     })
 }
 
@@ -91,8 +94,7 @@ proptest! {
 
 #[test]
 fn a_foreign_edit_is_repaired_from_what_the_kernel_holds() {
-    let world: World =
-        BTreeMap::from([(name(1), service_port(1, &BTreeSet::from([1, 2]), &BTreeSet::new(), 3))]);
+    let world: World = BTreeMap::from([(name(1), service_port(1, &BTreeSet::from([1, 2]), &BTreeSet::new(), 3))]);
     let mut planner = Planner::default();
     let mut kernel = Tables::default();
     planner.plan(&world).iter().for_each(|op| kernel.apply(op));

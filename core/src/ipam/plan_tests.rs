@@ -64,7 +64,10 @@ fn counts() {
         (spec(&[], &[], None), 0),
     ] {
         let mut services = vec![];
-        if total > 0 && total < 300 && spec.blocks.iter().chain(&spec.cidrs).all(|b| !b.cidr.as_ref().unwrap().contains(':')) {
+        if total > 0
+            && total < 300
+            && spec.blocks.iter().chain(&spec.cidrs).all(|b| !b.cidr.as_ref().unwrap().contains(':'))
+        {
             services.push(("web", service(0, "blue", &[])));
         }
         let used = services.len() as u128;

@@ -71,7 +71,14 @@ impl Pool {
                 Err(error) => errors.push(error),
             }
         }
-        Self { ranges, reserved, selector: spec.selector.clone(), disabled: spec.disabled, created: spec.created, errors }
+        Self {
+            ranges,
+            reserved,
+            selector: spec.selector.clone(),
+            disabled: spec.disabled,
+            created: spec.created,
+            errors,
+        }
     }
 
     /// Whether the address lies in the pool and may be given out.

@@ -204,7 +204,8 @@ fn service_port(service: &Service, port: &Port, slices: &[&Slice]) -> ServicePor
     let mut terminating = BTreeSet::new();
     let mut known = BTreeSet::new();
     for slice in slices {
-        let Some(number) = slice.ports.iter().find(|(name, protocol, _)| *name == port.name && *protocol == port.protocol)
+        let Some(number) =
+            slice.ports.iter().find(|(name, protocol, _)| *name == port.name && *protocol == port.protocol)
         else {
             continue;
         };
@@ -223,7 +224,8 @@ fn service_port(service: &Service, port: &Port, slices: &[&Slice]) -> ServicePor
 }
 
 fn frontends(service: &Service, port: &Port) -> BTreeSet<Frontend> {
-    let frontend = |address: IpAddr, number: u16, kind| Frontend { address, port: number, protocol: port.protocol, kind };
+    let frontend =
+        |address: IpAddr, number: u16, kind| Frontend { address, port: number, protocol: port.protocol, kind };
     let mut frontends = BTreeSet::new();
     let lists = [
         (&service.cluster_ips, FrontendKind::ClusterIp),

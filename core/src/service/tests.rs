@@ -42,7 +42,11 @@ fn check(slices: &[Slice], selectable: &[&str], known: usize) {
 
 #[test]
 fn ready_endpoints_of_all_slices_are_selectable() {
-    check(&[slice(&[("10.0.0.1", true, true, false)]), slice(&[("10.0.0.2", true, true, false)])], &["10.0.0.1", "10.0.0.2"], 2);
+    check(
+        &[slice(&[("10.0.0.1", true, true, false)]), slice(&[("10.0.0.2", true, true, false)])],
+        &["10.0.0.1", "10.0.0.2"],
+        2,
+    );
 }
 
 #[test]

@@ -47,7 +47,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut claims = Vec::new();
     for round in 0..args.count {
         for address in &args.addresses {
-            socket.broadcast(&request(mac, own, *address)).with_context(|| format!("ask for {address} on {}", args.dev))?;
+            socket
+                .broadcast(&request(mac, own, *address))
+                .with_context(|| format!("ask for {address} on {}", args.dev))?;
         }
         let wait = if round + 1 == args.count { args.timeout } else { Duration::from_millis(50) };
         listen(&socket, &args.addresses, wait, &mut claims)?;

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, getsockopt, setsockopt, socket, sockopt};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, getsockopt, setsockopt, socket, sockopt,
+};
 
 /// Where a client's packets come from.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
@@ -26,7 +28,8 @@ impl Source {
         if self.source_port.is_none() && self.source_address.is_none() {
             return None;
         }
-        let unspecified = if target.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+        let unspecified =
+            if target.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
         Some(SocketAddr::new(self.source_address.unwrap_or(unspecified), self.source_port.unwrap_or(0)))
     }
 }

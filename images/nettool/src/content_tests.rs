@@ -1,3 +1,5 @@
+//! Tests of the content of a long transfer.
+
 use super::*;
 
 #[test]

@@ -37,7 +37,9 @@ pub(crate) fn read_request(stream: &TcpStream) -> io::Result<(String, String)> {
     let lines = read_head(&mut BufReader::new(stream))?;
     let mut words = lines.first().map(|line| line.split(' ')).ok_or_else(|| invalid("empty request"))?;
     match (words.next(), words.next(), words.next()) {
-        (Some(method), Some(target), Some(version)) if version.starts_with("HTTP/1.") => Ok((method.into(), target.into())),
+        (Some(method), Some(target), Some(version)) if version.starts_with("HTTP/1.") => {
+            Ok((method.into(), target.into()))
+        }
         _ => Err(invalid("not an HTTP/1 request")),
     }
 }
@@ -46,8 +48,15 @@ pub(crate) fn read_request(stream: &TcpStream) -> io::Result<(String, String)> {
 ///
 /// # Errors
 /// If the connection fails.
-pub(crate) fn respond(stream: &mut TcpStream, status: &str, kind: &str, headers: &[(&str, String)], body: &[u8]) -> io::Result<()> {
-    let mut text = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n", body.len());
+pub(crate) fn respond(
+    stream: &mut TcpStream,
+    status: &str,
+    kind: &str,
+    headers: &[(&str, String)],
+    body: &[u8],
+) -> io::Result<()> {
+    let mut text =
+        format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n", body.len());
     for (name, value) in headers {
         text.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -79,7 +88,10 @@ impl Head {
 /// If the connection fails.
 pub(crate) fn send_get(stream: &mut TcpStream, host: &str, path: &str) -> io::Result<()> {
     stream.write_all(
-        format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: nettool\r\nAccept: */*\r\nConnection: close\r\n\r\n").as_bytes(),
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: nettool\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+        )
+        .as_bytes(),
     )
 }
 
@@ -108,7 +120,10 @@ pub(crate) fn read_response_head(reader: &mut impl BufRead) -> io::Result<Head> 
 /// # Errors
 /// If the body is cut short, too long, or not UTF-8.
 pub(crate) fn read_body(reader: &mut impl BufRead, head: &Head) -> io::Result<String> {
-    let announced = head.header("content-length").map(|value| value.parse::<u64>().map_err(|_| invalid("bad Content-Length"))).transpose()?;
+    let announced = head
+        .header("content-length")
+        .map(|value| value.parse::<u64>().map_err(|_| invalid("bad Content-Length")))
+        .transpose()?;
     if announced.is_some_and(|length| length > BODY_MAX) {
         return Err(invalid("body too long"));
     }

@@ -28,7 +28,8 @@ impl Identity {
     pub(crate) fn read() -> anyhow::Result<Self> {
         let pod = nix::unistd::gethostname().context("hostname")?.to_string_lossy().into_owned();
         let (address, prefix) = eth0()?.unwrap_or_default();
-        let socket = std::net::UdpSocket::bind(("127.0.0.1", 0)).or_else(|_| std::net::UdpSocket::bind(("0.0.0.0", 0)))?;
+        let socket =
+            std::net::UdpSocket::bind(("127.0.0.1", 0)).or_else(|_| std::net::UdpSocket::bind(("0.0.0.0", 0)))?;
         let netns_cookie = sys::netns_cookie(&socket).context("SO_NETNS_COOKIE")?;
         Ok(Self { pod, address, prefix, netns_cookie })
     }
@@ -41,7 +42,8 @@ fn eth0() -> anyhow::Result<Option<(String, u32)>> {
             continue;
         }
         if let Some(address) = entry.address.as_ref().and_then(|address| address.as_sockaddr_in()) {
-            let mask = entry.netmask.as_ref().and_then(|mask| mask.as_sockaddr_in()).map_or(0, |mask| u32::from(mask.ip()));
+            let mask =
+                entry.netmask.as_ref().and_then(|mask| mask.as_sockaddr_in()).map_or(0, |mask| u32::from(mask.ip()));
             return Ok(Some((address.ip().to_string(), mask.leading_ones())));
         }
     }

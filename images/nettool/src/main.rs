@@ -72,7 +72,8 @@ fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
 
 /// Parses durations like `20ms`, `1.5s`, `2m`.
 fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
-    let split = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(|| format!("`{text}` has no unit (ms, s, m)"))?;
+    let split =
+        text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(|| format!("`{text}` has no unit (ms, s, m)"))?;
     let (number, unit) = text.split_at(split);
     let number: f64 = number.parse().map_err(|_| format!("`{number}` is not a number"))?;
     let seconds = match unit {

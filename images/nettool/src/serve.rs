@@ -122,7 +122,13 @@ fn handle(mut stream: TcpStream, peer: SocketAddr) -> anyhow::Result<()> {
         "/whoami" => http::respond(&mut stream, "200 OK", "application/json", &[], format!("{json}\n").as_bytes())?,
         "/healthz" => http::respond(&mut stream, "200 OK", "text/plain", &[], b"ok\n")?,
         "/bytes" => send_bytes(&mut stream, &target, &json)?,
-        _ => http::respond(&mut stream, "404 Not Found", "text/plain", &[], b"paths: / /whoami /healthz /bytes?n=N&rate=BYTES_PER_S\n")?,
+        _ => http::respond(
+            &mut stream,
+            "404 Not Found",
+            "text/plain",
+            &[],
+            b"paths: / /whoami /healthz /bytes?n=N&rate=BYTES_PER_S\n",
+        )?,
     }
     Ok(())
 }
@@ -149,7 +155,9 @@ fn send_bytes(stream: &mut TcpStream, target: &str, whoami: &str) -> anyhow::Res
     let (Ok(total), Ok(rate)) = (number("n"), number("rate")) else {
         return Ok(http::respond(stream, "400 Bad Request", "text/plain", &[], b"n and rate are numbers of bytes\n")?);
     };
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nX-Nettool-Whoami: {whoami}\r\nConnection: close\r\n\r\n");
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nX-Nettool-Whoami: {whoami}\r\nConnection: close\r\n\r\n"
+    );
     stream.write_all(head.as_bytes())?;
     let started = Instant::now();
     let mut buffer = vec![0; 16 << 10];

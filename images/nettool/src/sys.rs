@@ -12,9 +12,8 @@ fn get_option<T: Default + Copy>(fd: &impl AsFd, level: libc::c_int, name: libc:
     let mut value = T::default();
     let mut length = size_of::<T>() as libc::socklen_t;
     // SAFETY: `value` is writable for `length` bytes, the kernel writes at most that much, and T is plain data.
-    let result = unsafe {
-        libc::getsockopt(fd.as_fd().as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut length)
-    };
+    let result =
+        unsafe { libc::getsockopt(fd.as_fd().as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut length) };
     if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -103,9 +102,8 @@ impl ArpSocket {
         let fd = unsafe { OwnedFd::from_raw_fd(raw) };
         let address = link_address(ifindex, [0; 6]);
         // SAFETY: `address` is a valid sockaddr_ll of the given size.
-        let result = unsafe {
-            libc::bind(fd.as_raw_fd(), (&raw const address).cast(), size_of::<libc::sockaddr_ll>() as u32)
-        };
+        let result =
+            unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), size_of::<libc::sockaddr_ll>() as u32) };
         if result == 0 { Ok(Self { fd, ifindex }) } else { Err(io::Error::last_os_error()) }
     }
 

@@ -32,7 +32,8 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (scheme, rest) = text.split_once("://").ok_or_else(|| format!("`{text}` lacks a scheme (http, tcp, udp)"))?;
+        let (scheme, rest) =
+            text.split_once("://").ok_or_else(|| format!("`{text}` lacks a scheme (http, tcp, udp)"))?;
         let (scheme, default_port) = match scheme {
             "http" => (Scheme::Http, Some(80)),
             "tcp" => (Scheme::Tcp, None),
@@ -41,7 +42,9 @@ impl FromStr for Target {
         };
         let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
         let address = authority.parse::<SocketAddr>().or_else(|_| {
-            let ip: IpAddr = authority.parse().map_err(|_| format!("`{authority}` is not an address with a port; names are not resolved"))?;
+            let ip: IpAddr = authority
+                .parse()
+                .map_err(|_| format!("`{authority}` is not an address with a port; names are not resolved"))?;
             let port = default_port.ok_or_else(|| format!("`{text}` lacks a port"))?;
             Ok::<_, String>(SocketAddr::new(ip, port))
         })?;

@@ -93,7 +93,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 fn receive(args: &Args, until: &Until, started: Instant, report: &mut Report) -> std::io::Result<()> {
     let (mut stream, took) = client::tcp(args.target.address, args.source, Duration::from_secs(5))?;
     report.connect_us = took.as_micros() as u64;
-    http::send_get(&mut stream, &args.target.address.to_string(), &format!("/bytes?n={}&rate={}", args.bytes, args.rate))?;
+    http::send_get(
+        &mut stream,
+        &args.target.address.to_string(),
+        &format!("/bytes?n={}&rate={}", args.bytes, args.rate),
+    )?;
     let mut reader = BufReader::with_capacity(64 << 10, stream);
     let head = http::read_response_head(&mut reader)?;
     report.whoami = head.header("x-nettool-whoami").and_then(|text| serde_json::from_str(text).ok());
@@ -107,7 +111,13 @@ fn receive(args: &Args, until: &Until, started: Instant, report: &mut Report) ->
     result
 }
 
-fn verify(args: &Args, until: &Until, started: Instant, reader: &mut BufReader<TcpStream>, report: &mut Report) -> std::io::Result<()> {
+fn verify(
+    args: &Args,
+    until: &Until,
+    started: Instant,
+    reader: &mut BufReader<TcpStream>,
+    report: &mut Report,
+) -> std::io::Result<()> {
     let (mut last, mut scratch) = (Instant::now(), Vec::new());
     while report.bytes < args.bytes {
         if until.reached() {

@@ -105,7 +105,9 @@ impl Tracker {
             socket.set_read_timeout(Some(left))?;
             match socket.recv(&mut buffer) {
                 Ok(length) => self.take(&buffer[..length]),
-                Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => return Ok(()),
+                Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+                    return Ok(());
+                }
                 Err(error) => *self.report.errors.entry(Outcome::of_error(&error)).or_default() += 1,
             }
         }
@@ -140,7 +142,8 @@ impl Tracker {
     }
 
     fn finish(mut self) -> Report {
-        let lost: Vec<u64> = self.seen.iter().enumerate().filter(|(_, seen)| !**seen).map(|(number, _)| number as u64).collect();
+        let lost: Vec<u64> =
+            self.seen.iter().enumerate().filter(|(_, seen)| !**seen).map(|(number, _)| number as u64).collect();
         self.report.lost = lost.len() as u64;
         self.report.first_lost = lost.into_iter().take(10).collect();
         self.report

@@ -1,3 +1,5 @@
+//! Tests of the sequence check.
+
 use super::*;
 
 fn answer(number: usize, port: u16) -> Vec<u8> {

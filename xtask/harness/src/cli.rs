@@ -267,13 +267,14 @@ async fn timed<T>(name: &str, work: impl Future<Output = Result<T>>) -> Result<T
 
 /// Plays scenarios and returns the exit code.
 fn play(cluster: &NetnsCluster, repo: &Path, files: &[PathBuf]) -> Result<i32> {
+    let named = !files.is_empty();
     let files = if files.is_empty() { all_scenarios(repo)? } else { files.to_vec() };
     let mut run = Run::begin(repo)?;
     let runtime = runtime()?;
     let interrupted = runtime.block_on(async {
         let client = install::client(cluster).await?;
         tokio::select! {
-            done = scenario::run_files(&client, cluster, repo, &files, &mut run) => done.map(|()| false),
+            done = scenario::run_files(&client, cluster, repo, &files, named, &mut run) => done.map(|()| false),
             signal = tokio::signal::ctrl_c() => signal.map(|()| true).context("listening for Ctrl-C"),
         }
     })?;
@@ -362,14 +363,10 @@ fn parse_place(cluster: &dyn Cluster, text: &str) -> Result<Place> {
     let parts: Vec<&str> = text.split('/').collect();
     match parts.as_slice() {
         [node] => Ok(Place::Node((*node).to_owned())),
-        [namespace, pod] => {
-            Ok(Place::Pod { namespace: (*namespace).into(), pod: (*pod).into(), container: None })
+        [namespace, pod] => Ok(Place::Pod { namespace: (*namespace).into(), pod: (*pod).into(), container: None }),
+        [namespace, pod, container] => {
+            Ok(Place::Pod { namespace: (*namespace).into(), pod: (*pod).into(), container: Some((*container).into()) })
         }
-        [namespace, pod, container] => Ok(Place::Pod {
-            namespace: (*namespace).into(),
-            pod: (*pod).into(),
-            container: Some((*container).into()),
-        }),
         _ => bail!("{text:?} is no place: name a node, NAMESPACE/POD[/CONTAINER], or lan"),
     }
 }
@@ -383,7 +380,9 @@ fn kubectl(common: &Common, args: &[String]) -> Result<i32> {
         .arg(cluster.kubeconfig())
         .args(args)
         .status()
-        .with_context(|| format!("starting {} (install kubectl, or point KUBEBUILDER_ASSETS at it)", program.display()))?;
+        .with_context(|| {
+            format!("starting {} (install kubectl, or point KUBEBUILDER_ASSETS at it)", program.display())
+        })?;
     Ok(sys::exit_code(status))
 }
 

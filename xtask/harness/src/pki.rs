@@ -46,7 +46,14 @@ impl Pki {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub(crate) fn issue(&self, name: &str, common_name: &str, organization: Option<&str>, addresses: &[IpAddr], names: &[&str]) -> Result<()> {
+    pub(crate) fn issue(
+        &self,
+        name: &str,
+        common_name: &str,
+        organization: Option<&str>,
+        addresses: &[IpAddr],
+        names: &[&str],
+    ) -> Result<()> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, common_name);
         if let Some(organization) = organization {
@@ -99,7 +106,12 @@ impl Pki {
             "contexts": [{"name": "cluster", "context": {"cluster": "cluster", "user": certificate}}],
         });
         use std::io::Write;
-        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)
             .with_context(|| format!("creating {}", path.display()))?;
         file.write_all(serde_yaml::to_string(&document)?.as_bytes())
             .with_context(|| format!("writing {}", path.display()))

@@ -27,7 +27,10 @@ pub(crate) fn new_netns() -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// If it cannot be entered, or `work` fails.
-pub(crate) fn in_netns<T: Send>(namespace: impl AsFd + Send, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+pub(crate) fn in_netns<T: Send>(
+    namespace: impl AsFd + Send,
+    work: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<T> {
     on_thread(move || {
         setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)?;
         work()
@@ -52,7 +55,12 @@ pub(crate) fn die_with_parent(command: &mut Command) {
 }
 
 /// Lets the child start in other namespaces: enters those of `enter`, then makes those of `make`, then joins a cgroup.
-pub(crate) fn start_within(command: &mut Command, cgroup: Option<PathBuf>, enter: Vec<(OwnedFd, CloneFlags)>, make: CloneFlags) {
+pub(crate) fn start_within(
+    command: &mut Command,
+    cgroup: Option<PathBuf>,
+    enter: Vec<(OwnedFd, CloneFlags)>,
+    make: CloneFlags,
+) {
     // SAFETY: only system calls and a small write between fork and exec; the parent's allocator is not used by them
     // beyond what the kernel interface needs.
     unsafe {
@@ -92,9 +100,16 @@ pub(crate) fn exit_code(status: ExitStatus) -> i32 {
 ///
 /// # Errors
 /// If the kernel refuses.
-pub(crate) fn mount_at(source: Option<&Path>, target: &Path, kind: Option<&str>, flags: MsFlags, data: Option<&str>) -> Result<()> {
-    mount(source, target, kind, flags, data)
-        .with_context(|| format!("mounting {:?} ({kind:?}, {flags:?}) at {}", source.unwrap_or(target), target.display()))
+pub(crate) fn mount_at(
+    source: Option<&Path>,
+    target: &Path,
+    kind: Option<&str>,
+    flags: MsFlags,
+    data: Option<&str>,
+) -> Result<()> {
+    mount(source, target, kind, flags, data).with_context(|| {
+        format!("mounting {:?} ({kind:?}, {flags:?}) at {}", source.unwrap_or(target), target.display())
+    })
 }
 
 /// Binds `source` to `target`, which is made if it is not there.
@@ -142,7 +157,9 @@ pub(crate) fn cgroup2() -> Result<PathBuf> {
             return Ok(path.into());
         }
     }
-    bail!("no cgroup v2 is mounted; mount one: `mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified`")
+    bail!(
+        "no cgroup v2 is mounted; mount one: `mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified`"
+    )
 }
 
 /// Kills all that runs in a cgroup and below, and removes it. One that is not there is no error.
@@ -187,7 +204,8 @@ pub(crate) fn cgroup_pids(dir: &Path) -> Vec<i32> {
 pub(crate) fn init_of(dir: &Path) -> Option<i32> {
     cgroup_pids(dir).into_iter().find(|pid| {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let inner = status.lines().find_map(|line| line.strip_prefix("NSpid:")).and_then(|ids| ids.split_whitespace().last());
+        let inner =
+            status.lines().find_map(|line| line.strip_prefix("NSpid:")).and_then(|ids| ids.split_whitespace().last());
         inner == Some("1")
     })
 }

@@ -4,7 +4,9 @@ use std::io::{IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd;
 
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, sendmsg, setsockopt, sockopt};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, sendmsg, setsockopt, sockopt,
+};
 
 /// Longest datagram that is echoed, bytes.
 const DATAGRAM_MAX: usize = 2048;
@@ -49,6 +51,12 @@ fn echo_one(socket: &UdpSocket) -> anyhow::Result<()> {
     // Send from the dialled address by whatever route there is, not by the interface of arrival.
     info.ipi_ifindex = 0;
     info.ipi_spec_dst = info.ipi_addr;
-    sendmsg(socket.as_raw_fd(), &[IoSlice::new(&answer)], &[ControlMessage::Ipv4PacketInfo(&info)], MsgFlags::empty(), Some(&peer))?;
+    sendmsg(
+        socket.as_raw_fd(),
+        &[IoSlice::new(&answer)],
+        &[ControlMessage::Ipv4PacketInfo(&info)],
+        MsgFlags::empty(),
+        Some(&peer),
+    )?;
     Ok(())
 }

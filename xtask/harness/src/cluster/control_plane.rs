@@ -72,7 +72,10 @@ impl ControlPlane {
     fn launch(&mut self, at: usize) -> Result<()> {
         let program = &mut self.programs[at];
         let path = self.logs.join(format!("{}.log", program.name));
-        let log = File::options().create(true).append(true).open(&path)
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
             .with_context(|| format!("opening {}", path.display()))?;
         let mut command = Command::new(self.assets.join(program.name));
         command.args(&program.args).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -80,7 +83,8 @@ impl ControlPlane {
         let enter = vec![(network, CloneFlags::CLONE_NEWNET)];
         sys::start_within(&mut command, Some(self.cgroup.clone()), enter, CloneFlags::empty());
         sys::own_session(&mut command);
-        let child = command.spawn().with_context(|| format!("starting {}", self.assets.join(program.name).display()))?;
+        let child =
+            command.spawn().with_context(|| format!("starting {}", self.assets.join(program.name).display()))?;
         program.child = Some(child);
         program.started = Instant::now();
         Ok(())

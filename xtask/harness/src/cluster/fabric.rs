@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use super::layout::{BY_WORKER, LAN, NodeState, ROUTER, ROUTER_LAN};
 use super::Role;
+use super::layout::{BY_WORKER, LAN, NodeState, ROUTER, ROUTER_LAN};
 use crate::sys;
 
 /// Network namespaces of a cluster by name: `fabric`, `router`, `lan`, and the nodes'.
@@ -28,7 +28,10 @@ impl Fabric {
             namespaces.insert(name, sys::new_netns().context("making a network namespace")?);
         }
         let fabric = Self { namespaces };
-        fabric.ip("fabric", &["link set lo up", "link add br0 type bridge stp_state 0 forward_delay 0", "link set br0 up"])?;
+        fabric.ip(
+            "fabric",
+            &["link set lo up", "link add br0 type bridge stp_state 0 forward_delay 0", "link set br0 up"],
+        )?;
         for (number, node) in nodes.iter().enumerate() {
             fabric.plug(&format!("node{number}"), &node.name)?;
             fabric.sysctls(&node.name)?;

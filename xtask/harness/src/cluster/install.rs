@@ -113,7 +113,8 @@ pub(crate) fn documents(file: &Path) -> Result<Vec<Value>> {
 fn configure(document: &mut Value, cluster: &dyn Cluster, settings: Settings) -> Result<()> {
     let text = document["data"]["config.yaml"].as_str().context("the ConfigMap has no config.yaml")?;
     let mut config: Value = serde_yaml::from_str(text)?;
-    let control_plane = cluster.nodes().iter().find(|node| node.role == Role::ControlPlane).context("no control plane")?;
+    let control_plane =
+        cluster.nodes().iter().find(|node| node.role == Role::ControlPlane).context("no control plane")?;
     config["k8sServiceHost"] = json!(control_plane.address.to_string());
     config["k8sServicePort"] = json!(6443);
     config["clusterName"] = json!(cluster.name());
@@ -127,7 +128,8 @@ fn configure(document: &mut Value, cluster: &dyn Cluster, settings: Settings) ->
 /// # Errors
 /// With the object's name and the server's answer.
 pub(crate) async fn apply_one(client: &Client, document: &Value) -> Result<DynamicObject> {
-    let object: DynamicObject = serde_json::from_value(document.clone()).context("an object needs apiVersion and kind")?;
+    let object: DynamicObject =
+        serde_json::from_value(document.clone()).context("an object needs apiVersion and kind")?;
     let types = object.types.clone().context("an object needs apiVersion and kind")?;
     let name = format!("{} {}", types.kind, object.name_any());
     let api = api_of(client, &types.api_version, &types.kind, object.namespace().as_deref()).await?;
@@ -139,7 +141,12 @@ pub(crate) async fn apply_one(client: &Client, document: &Value) -> Result<Dynam
 ///
 /// # Errors
 /// If the server does not know the kind.
-pub(crate) async fn api_of(client: &Client, api_version: &str, kind: &str, namespace: Option<&str>) -> Result<Api<DynamicObject>> {
+pub(crate) async fn api_of(
+    client: &Client,
+    api_version: &str,
+    kind: &str,
+    namespace: Option<&str>,
+) -> Result<Api<DynamicObject>> {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let gvk = GroupVersionKind::gvk(group, version, kind);
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -241,13 +248,19 @@ async fn waiting_pods(client: &Client) -> Result<Vec<String>> {
         for container in all.filter(|container| !container.ready) {
             let state = container.state.unwrap_or_default();
             let why = match (state.waiting, state.terminated) {
-                (Some(waiting), _) => format!("{} {}", waiting.reason.unwrap_or_default(), waiting.message.unwrap_or_default()),
-                (_, Some(ended)) => format!("ended with code {} {}", ended.exit_code, ended.message.unwrap_or_default()),
+                (Some(waiting), _) => {
+                    format!("{} {}", waiting.reason.unwrap_or_default(), waiting.message.unwrap_or_default())
+                }
+                (_, Some(ended)) => {
+                    format!("ended with code {} {}", ended.exit_code, ended.message.unwrap_or_default())
+                }
                 _ => "not ready".to_owned(),
             };
             lines.push(format!("pod {name} container {}: {why}", container.name));
         }
-        for condition in status.conditions.into_iter().flatten().filter(|c| c.type_ == "PodScheduled" && c.status != "True") {
+        for condition in
+            status.conditions.into_iter().flatten().filter(|c| c.type_ == "PodScheduled" && c.status != "True")
+        {
             lines.push(format!("pod {name}: {}", condition.message.unwrap_or_default()));
         }
     }

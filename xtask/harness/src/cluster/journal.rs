@@ -55,8 +55,12 @@ impl Journal {
         std::fs::remove_dir_all(&path).with_context(|| format!("removing {}", path.display()))?;
         // Only if no other cluster is in it.
         match std::fs::remove_dir(STATE_DIR) {
-            Err(error) if error.kind() != std::io::ErrorKind::DirectoryNotEmpty
-                && error.kind() != std::io::ErrorKind::NotFound => Err(error).context(STATE_DIR),
+            Err(error)
+                if error.kind() != std::io::ErrorKind::DirectoryNotEmpty
+                    && error.kind() != std::io::ErrorKind::NotFound =>
+            {
+                Err(error).context(STATE_DIR)
+            }
             _ => Ok(()),
         }
     }

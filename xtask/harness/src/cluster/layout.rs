@@ -90,8 +90,9 @@ impl State {
     /// If there is no such cluster.
     pub(crate) fn load(cluster: &str) -> Result<Self> {
         let path = dir(cluster).join("state.json");
-        let text = std::fs::read(&path)
-            .with_context(|| format!("there is no running cluster {cluster:?} ({}); make one with `up`", path.display()))?;
+        let text = std::fs::read(&path).with_context(|| {
+            format!("there is no running cluster {cluster:?} ({}); make one with `up`", path.display())
+        })?;
         serde_json::from_slice(&text).with_context(|| format!("in {}", path.display()))
     }
 

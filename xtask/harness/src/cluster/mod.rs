@@ -17,7 +17,7 @@ use anyhow::Result;
 
 /// Where a process runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// A node, in all its namespaces and in its cgroup.
     Node(String),
     /// A container of a pod, in its namespaces and its cgroup; the first container if `container` is `None`.
@@ -36,7 +36,7 @@ pub enum Place {
 /// Role of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Role {
+pub(crate) enum Role {
     /// Runs the control plane; tainted as kubeadm does.
     ControlPlane,
     /// Runs workloads.
@@ -45,47 +45,21 @@ pub enum Role {
 
 /// One node as the provider made it (not as the API server reports it).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeInfo {
+pub(crate) struct NodeInfo {
     /// Name, equal to the Node object's.
-    pub name: String,
+    pub(crate) name: String,
     /// Role.
-    pub role: Role,
+    pub(crate) role: Role,
     /// Address on the nodes' segment.
-    pub address: std::net::IpAddr,
+    pub(crate) address: std::net::IpAddr,
     /// Device that carries it.
-    pub device: String,
-}
-
-/// What a finished process left.
-#[derive(Clone, Debug)]
-pub struct Finished {
-    /// Exit code; `128 + signal` if a signal ended it.
-    pub code: i32,
-    /// Standard output.
-    pub stdout: Vec<u8>,
-    /// Standard error.
-    pub stderr: Vec<u8>,
-}
-
-/// What a provider can do; scenarios name what they need.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Capability {
-    /// There is a host outside of the cluster with routes of its own.
-    Outside,
-    /// A node's link can be cut.
-    LinkControl,
-    /// Pinned maps of a node can be reached from the harness.
-    BpfPins,
-    /// The API server writes an audit log that the harness can read.
-    AuditLog,
+    pub(crate) device: String,
 }
 
 /// A running cluster. Methods block; callers that must not block use a thread.
-pub trait Cluster: Send + Sync {
+pub(crate) trait Cluster: Send + Sync {
     /// Name of the cluster.
     fn name(&self) -> &str;
-    /// What this cluster can do.
-    fn caps(&self) -> &[Capability];
     /// Kubeconfig of an administrator that works from the host.
     fn kubeconfig(&self) -> &Path;
     /// The nodes.
@@ -99,11 +73,6 @@ pub trait Cluster: Send + Sync {
     /// # Errors
     /// If the place does not exist, for example a pod without a running container.
     fn command(&self, place: &Place, argv: &[String]) -> Result<std::process::Command>;
-    /// Cuts or restores the link between a node and the nodes' segment.
-    ///
-    /// # Errors
-    /// If the node does not exist or the kernel refuses.
-    fn set_link(&self, node: &str, up: bool) -> Result<()>;
     /// Directory of the node's pinned maps as the harness can open it (through the node's mount namespace), if any.
     ///
     /// # Errors

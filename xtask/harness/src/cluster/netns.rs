@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use super::enter::{self, ALL};
 use super::layout::{State, dir};
 use super::supervisor::Plan;
-use super::{Capability, Cluster, NodeInfo, Place, journal};
+use super::{Cluster, NodeInfo, Place, journal};
 use crate::sys;
 
 /// A running cluster.
@@ -39,7 +39,12 @@ impl NetnsCluster {
     pub(crate) fn create(plan: &Plan) -> Result<Self> {
         if let Some(old) = journal::of(&plan.name)? {
             if old.alive() {
-                bail!("a cluster {:?} runs already (pid {}); remove it with `down --name {}`", plan.name, old.pid, plan.name);
+                bail!(
+                    "a cluster {:?} runs already (pid {}); remove it with `down --name {}`",
+                    plan.name,
+                    old.pid,
+                    plan.name
+                );
             }
             old.remove()?;
         }
@@ -106,7 +111,8 @@ impl NetnsCluster {
                 None => lines.next().context("a pod record without containers")?,
             };
             let cgroup = self.state.cgroup.join(&node.name).join(format!("kubepods/pod{uid}")).join(name);
-            let pid = sys::init_of(&cgroup).with_context(|| format!("container {name} of {namespace}/{pod} does not run"))?;
+            let pid =
+                sys::init_of(&cgroup).with_context(|| format!("container {name} of {namespace}/{pod} does not run"))?;
             return Ok((pid, cgroup));
         }
         bail!("pod {namespace}/{pod} is on no node of this cluster")
@@ -116,10 +122,6 @@ impl NetnsCluster {
 impl Cluster for NetnsCluster {
     fn name(&self) -> &str {
         &self.state.name
-    }
-
-    fn caps(&self) -> &[Capability] {
-        &[Capability::Outside, Capability::LinkControl, Capability::BpfPins, Capability::AuditLog]
     }
 
     fn kubeconfig(&self) -> &Path {
@@ -149,7 +151,9 @@ impl Cluster for NetnsCluster {
             }
             Place::Outside(name) => {
                 let cgroup = self.state.outside_cgroup(name);
-                let pid = sys::cgroup_pids(&cgroup).first().copied()
+                let pid = sys::cgroup_pids(&cgroup)
+                    .first()
+                    .copied()
                     .with_context(|| format!("there is no host {name:?} outside of the cluster"))?;
                 // It has the machine's files, so the tools lie where they were built.
                 let mut argv = argv.to_vec();
@@ -159,16 +163,6 @@ impl Cluster for NetnsCluster {
                 Ok(enter::command(&harness, pid, Some(&cgroup), "uts,net", &argv))
             }
         }
-    }
-
-    fn set_link(&self, node: &str, up: bool) -> Result<()> {
-        let state = if up { "up" } else { "down" };
-        let argv = ["ip", "link", "set", "eth0", state].map(str::to_owned);
-        let status = self.command(&Place::Node(node.to_owned()), &argv)?.status().context("running ip")?;
-        if !status.success() {
-            bail!("setting the link of {node} {state}: {status}");
-        }
-        Ok(())
     }
 
     fn bpffs(&self, node: &str) -> Result<Option<PathBuf>> {
@@ -198,7 +192,9 @@ impl Cluster for NetnsCluster {
                 let argv: Vec<String> = argv.into_iter().map(str::to_owned).collect();
                 let output = self.command(&Place::Node(node.name.clone()), &argv).and_then(|mut c| Ok(c.output()?));
                 match output {
-                    Ok(output) => errors.extend(std::fs::write(out.join(file), output.stdout).err().map(|e| e.to_string())),
+                    Ok(output) => {
+                        errors.extend(std::fs::write(out.join(file), output.stdout).err().map(|e| e.to_string()))
+                    }
                     Err(error) => errors.push(format!("{file} of {}: {error:#}", node.name)),
                 }
             }

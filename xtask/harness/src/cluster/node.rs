@@ -161,12 +161,16 @@ pub(crate) fn devices(dev: &Path) -> Result<()> {
     for name in ["null", "zero", "full", "random", "urandom", "tty"] {
         sys::bind(&Path::new("/dev").join(name), &dev.join(name), false)?;
     }
-    for (name, kind, data) in [("shm", "tmpfs", Some("mode=1777")), ("pts", "devpts", Some("newinstance,ptmxmode=0666"))] {
+    for (name, kind, data) in
+        [("shm", "tmpfs", Some("mode=1777")), ("pts", "devpts", Some("newinstance,ptmxmode=0666"))]
+    {
         let dir = dev.join(name);
         fs::create_dir_all(&dir)?;
         sys::mount_at(Some(Path::new(kind)), &dir, Some(kind), MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, data)?;
     }
-    for (name, target) in [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2"), ("ptmx", "pts/ptmx")] {
+    for (name, target) in
+        [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2"), ("ptmx", "pts/ptmx")]
+    {
         symlink(target, dev.join(name))?;
     }
     Ok(())

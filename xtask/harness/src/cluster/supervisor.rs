@@ -130,7 +130,11 @@ async fn supervise(plan: &Plan) -> Result<()> {
         processes.tend()?;
         for child in &mut children {
             if let Some(status) = child.try_wait()? {
-                anyhow::bail!("process {} of the cluster ended: {status}; see {}", child.id(), base.join("logs").display());
+                anyhow::bail!(
+                    "process {} of the cluster ended: {status}; see {}",
+                    child.id(),
+                    base.join("logs").display()
+                );
             }
         }
     }
@@ -143,15 +147,20 @@ fn credentials(base: &Path, state: &State, server: &str, port: u16) -> Result<()
     let control_plane: Vec<_> = state.nodes.iter().filter(|node| node.role == Role::ControlPlane).collect();
     let mut addresses: Vec<std::net::IpAddr> = control_plane.iter().map(|node| node.address.into()).collect();
     addresses.extend([Ipv4Addr::new(10, 96, 0, 1), Ipv4Addr::LOCALHOST].map(std::net::IpAddr::from));
-    let names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost"];
+    let names = [
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+        "localhost",
+    ];
     pki.issue("apiserver", "kube-apiserver", None, &addresses, &names)?;
     pki.issue("apiserver-kubelet-client", "kube-apiserver-kubelet-client", Some("system:masters"), &[], &[])?;
     pki.issue("admin", "kubernetes-admin", Some("system:masters"), &[], &[])?;
     pki.kubeconfig(&state.kubeconfig, &format!("https://127.0.0.1:{port}"), "admin")?;
-    for (name, user) in [
-        ("controller-manager", "system:kube-controller-manager"),
-        ("scheduler", "system:kube-scheduler"),
-    ] {
+    for (name, user) in
+        [("controller-manager", "system:kube-controller-manager"), ("scheduler", "system:kube-scheduler")]
+    {
         pki.issue(name, user, None, &[], &[])?;
         pki.kubeconfig(&base.join(format!("{name}.kubeconfig")), server, name)?;
     }

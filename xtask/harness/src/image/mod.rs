@@ -67,7 +67,8 @@ fn one(dir: &Path, toml: &Path, bin_dir: &Path, dest: &Path) -> Result<()> {
             Some(name) => bin_dir.join(name),
             None => dir.join(&file.source),
         };
-        let inside = file.dest.strip_prefix("/").with_context(|| format!("dest {} is not absolute", file.dest.display()))?;
+        let inside =
+            file.dest.strip_prefix("/").with_context(|| format!("dest {} is not absolute", file.dest.display()))?;
         let to = rootfs.join(inside);
         if let Some(parent) = to.parent() {
             std::fs::create_dir_all(parent)?;

@@ -49,7 +49,8 @@ fn chain() -> Result<(String, String, Vec<Value>)> {
         .collect();
     files.sort();
     let Some(file) = files.first() else { bail!("cni plugin not initialized: no configuration in {CNI_CONF}") };
-    let conf: Value = serde_json::from_slice(&std::fs::read(file)?).with_context(|| format!("in {}", file.display()))?;
+    let conf: Value =
+        serde_json::from_slice(&std::fs::read(file)?).with_context(|| format!("in {}", file.display()))?;
     let text = |key: &str| conf[key].as_str().unwrap_or_default().to_owned();
     let plugins = conf["plugins"].as_array().cloned().with_context(|| format!("{} has no plugins", file.display()))?;
     Ok((text("name"), text("cniVersion"), plugins))
@@ -91,7 +92,9 @@ fn call(command: &str, id: &PodId, name: &str, version: &str, plugin: &Value, pr
     if !output.status.success() {
         bail!(
             "plugin type={kind:?} failed ({command}): code {}: {}: {} {}",
-            answer["code"], answer["msg"].as_str().unwrap_or("no answer"), answer["details"].as_str().unwrap_or_default(),
+            answer["code"],
+            answer["msg"].as_str().unwrap_or("no answer"),
+            answer["details"].as_str().unwrap_or_default(),
             String::from_utf8_lossy(&output.stderr)
         );
     }

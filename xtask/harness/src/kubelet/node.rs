@@ -33,7 +33,10 @@ pub(super) async fn run(kubelet: Arc<Kubelet>) -> Result<()> {
         let heartbeat = renewed.is_none_or(|at| at.elapsed() >= LEASE);
         if said != Some(ready) || heartbeat {
             let status = json!({"status": status(&kubelet, ready, &version)});
-            match nodes.patch_status(&kubelet.config.node_name, &PatchParams::default(), &Patch::Strategic(&status)).await {
+            match nodes
+                .patch_status(&kubelet.config.node_name, &PatchParams::default(), &Patch::Strategic(&status))
+                .await
+            {
                 Ok(_) => said = Some(ready),
                 Err(error) => eprintln!("writing the node's status: {error}"),
             }
@@ -61,8 +64,7 @@ async fn wait_for_version(kubelet: &Kubelet) -> String {
 async fn register(kubelet: &Kubelet, version: &str) {
     let nodes = Api::<Node>::all(kubelet.client.clone());
     let config = &kubelet.config;
-    let taints: Vec<Value> =
-        config.taints.iter().map(|(key, effect)| json!({"key": key, "effect": effect})).collect();
+    let taints: Vec<Value> = config.taints.iter().map(|(key, effect)| json!({"key": key, "effect": effect})).collect();
     let document = json!({
         "apiVersion": "v1", "kind": "Node",
         "metadata": {"name": config.node_name, "labels": {
@@ -98,12 +100,17 @@ fn status(kubelet: &Kubelet, ready: bool, version: &str) -> Value {
     let (reason, message) = if ready {
         ("KubeletReady", "kubelet is posting ready status")
     } else {
-        ("KubeletNotReady", "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:Network plugin returns error: cni plugin not initialized")
+        (
+            "KubeletNotReady",
+            "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:Network plugin returns error: cni plugin not initialized",
+        )
     };
     let file = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
-    let memory = file("/proc/meminfo").lines().next().and_then(|line| line.split_whitespace().nth(1).map(str::to_owned));
+    let memory =
+        file("/proc/meminfo").lines().next().and_then(|line| line.split_whitespace().nth(1).map(str::to_owned));
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let resources = json!({"cpu": cpus.to_string(), "memory": format!("{}Ki", memory.unwrap_or_default()), "pods": "110"});
+    let resources =
+        json!({"cpu": cpus.to_string(), "memory": format!("{}Ki", memory.unwrap_or_default()), "pods": "110"});
     let os = file("/etc/os-release");
     let pretty = os.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("Linux").trim_matches('"');
     json!({

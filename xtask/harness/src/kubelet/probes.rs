@@ -41,7 +41,8 @@ impl Streak {
 
 /// Probes again and again and tells each decision to `decided`; returns when that says so.
 pub(super) async fn watch(target: &Target, probe: &Probe, mut decided: impl FnMut(bool, String) -> bool) {
-    let seconds = |value: Option<i32>, default: i32| Duration::from_secs(value.unwrap_or(default).max(0).unsigned_abs().into());
+    let seconds =
+        |value: Option<i32>, default: i32| Duration::from_secs(value.unwrap_or(default).max(0).unsigned_abs().into());
     tokio::time::sleep(seconds(probe.initial_delay_seconds, 0)).await;
     let period = seconds(probe.period_seconds, 10).max(Duration::from_secs(1));
     let timeout = seconds(probe.timeout_seconds, 1).max(Duration::from_secs(1));
@@ -83,7 +84,8 @@ async fn once(target: &Target, probe: &Probe) -> Result<()> {
         let pid = container_pid(&target.id, &target.container.name)?;
         let cgroup = target.id.cgroup().join(&target.container.name);
         let command = enter::command("/proc/self/exe".as_ref(), pid, Some(&cgroup), "ipc,uts,net,pid,mnt", &argv);
-        let output = tokio::process::Command::from(command).kill_on_drop(true).output().await.context("running the probe")?;
+        let output =
+            tokio::process::Command::from(command).kill_on_drop(true).output().await.context("running the probe")?;
         if !output.status.success() {
             bail!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
         }
@@ -94,7 +96,9 @@ async fn once(target: &Target, probe: &Probe) -> Result<()> {
 
 async fn http(host: &str, port: u16, path: &str) -> Result<()> {
     let mut stream = TcpStream::connect((host, port)).await.with_context(|| format!("connecting to {host}:{port}"))?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nUser-Agent: kube-probe/e2e\r\nConnection: close\r\n\r\n");
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nUser-Agent: kube-probe/e2e\r\nConnection: close\r\n\r\n"
+    );
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.take(10_240).read_to_end(&mut answer).await?;

@@ -74,7 +74,9 @@ fn tls(kubelet: &Kubelet) -> Result<rustls::ServerConfig> {
 async fn find(kubelet: &Kubelet, namespace: &str, name: &str) -> Result<PodId, Response> {
     let api = Api::<Pod>::namespaced(kubelet.client.clone(), namespace);
     match api.get_opt(name).await {
-        Ok(Some(pod)) => Ok(PodId { namespace: namespace.to_owned(), name: name.to_owned(), uid: pod.uid().unwrap_or_default() }),
+        Ok(Some(pod)) => {
+            Ok(PodId { namespace: namespace.to_owned(), name: name.to_owned(), uid: pod.uid().unwrap_or_default() })
+        }
         Ok(None) => Err((StatusCode::NOT_FOUND, format!("pod {namespace}/{name} not found")).into_response()),
         Err(error) => Err((StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response()),
     }
@@ -185,7 +187,8 @@ async fn exec(
         Ok(id) => id,
         Err(answer) => return answer,
     };
-    let argv: Vec<String> = query(raw).into_iter().filter(|(key, _)| key == "command").map(|(_, value)| value).collect();
+    let argv: Vec<String> =
+        query(raw).into_iter().filter(|(key, _)| key == "command").map(|(_, value)| value).collect();
     let pid = match container_pid(&id, &container) {
         Ok(pid) if !argv.is_empty() => pid,
         Ok(_) => return (StatusCode::BAD_REQUEST, "no command").into_response(),

@@ -19,7 +19,13 @@ pub(super) struct Addresses {
 ///
 /// # Errors
 /// With the variable that has no value.
-pub(super) async fn environment(kubelet: &Kubelet, pod: &Pod, container: &Container, image: &Image, addresses: &Addresses) -> Result<BTreeMap<String, String>> {
+pub(super) async fn environment(
+    kubelet: &Kubelet,
+    pod: &Pod,
+    container: &Container,
+    image: &Image,
+    addresses: &Addresses,
+) -> Result<BTreeMap<String, String>> {
     let mut env = image.env.clone();
     env.entry("PATH".into()).or_insert_with(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
     env.insert("HOSTNAME".into(), hostname(kubelet, pod));
@@ -52,7 +58,8 @@ async fn from_source(kubelet: &Kubelet, pod: &Pod, source: &EnvVarSource, addres
     }
     if let Some(key) = &source.secret_key_ref {
         let secret = Api::<Secret>::namespaced(kubelet.client.clone(), &namespace).get(&key.name).await?;
-        let value = secret.data.and_then(|mut data| data.remove(&key.key)).with_context(|| format!("no key {}", key.key))?;
+        let value =
+            secret.data.and_then(|mut data| data.remove(&key.key)).with_context(|| format!("no key {}", key.key))?;
         return String::from_utf8(value.0).context("the secret is no text");
     }
     bail!("this kind of valueFrom is not supported by the harness's kubelet")

@@ -108,7 +108,7 @@ impl Board {
     }
 
     /// The status document. A condition keeps the time of its last change.
-    pub(super) fn to_json(&mut self, uid: &str) -> Value {
+    pub(super) fn document(&mut self, uid: &str) -> Value {
         let ready = self.containers_ready();
         let wanted = [
             ("PodReadyToStartContainers", self.sandbox),

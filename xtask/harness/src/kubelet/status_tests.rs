@@ -47,7 +47,7 @@ fn a_condition_keeps_its_time_until_it_changes() {
     let mut board = board(vec![], vec![running()], "Always");
     board.conditions = vec![("Ready".into(), false, "2020-01-01T00:00:00Z".into())];
     let ready = |board: &mut Board| {
-        let status = board.to_json("u");
+        let status = board.document("u");
         let all = status["conditions"].as_array().unwrap().clone();
         all.into_iter().find(|condition| condition["type"] == "Ready").unwrap()
     };

@@ -22,11 +22,17 @@ const TOKEN_SECONDS: i64 = 86_400;
 ///
 /// # Errors
 /// With the volume that cannot be made.
-pub(super) async fn prepare(kubelet: &Kubelet, pod: &Pod, id: &PodId, addresses: &Addresses) -> Result<BTreeMap<String, PathBuf>> {
+pub(super) async fn prepare(
+    kubelet: &Kubelet,
+    pod: &Pod,
+    id: &PodId,
+    addresses: &Addresses,
+) -> Result<BTreeMap<String, PathBuf>> {
     let mut paths = BTreeMap::new();
     let volumes: Vec<Volume> = pod.spec.as_ref().and_then(|spec| spec.volumes.clone()).unwrap_or_default();
     for volume in &volumes {
-        let path = one(kubelet, pod, id, volume, addresses).await.with_context(|| format!("volume {:?}", volume.name))?;
+        let path =
+            one(kubelet, pod, id, volume, addresses).await.with_context(|| format!("volume {:?}", volume.name))?;
         paths.insert(volume.name.clone(), path);
     }
     Ok(paths)
@@ -67,7 +73,10 @@ fn host_path(source: &HostPathVolumeSource) -> Result<PathBuf> {
         }
         "Directory" => (true, Some(true)),
         "FileOrCreate" => {
-            std::fs::OpenOptions::new().create(true).append(true).open(&path)
+            std::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(&path)
                 .with_context(|| format!("creating {}", path.display()))?;
             (true, Some(false))
         }
@@ -86,7 +95,12 @@ fn host_path(source: &HostPathVolumeSource) -> Result<PathBuf> {
     Ok(path)
 }
 
-async fn config_map(kubelet: &Kubelet, namespace: &str, name: &str, optional: bool) -> Result<BTreeMap<String, Vec<u8>>> {
+async fn config_map(
+    kubelet: &Kubelet,
+    namespace: &str,
+    name: &str,
+    optional: bool,
+) -> Result<BTreeMap<String, Vec<u8>>> {
     let found = Api::<ConfigMap>::namespaced(kubelet.client.clone(), namespace).get_opt(name).await?;
     let Some(map) = found else {
         if optional {
@@ -94,7 +108,8 @@ async fn config_map(kubelet: &Kubelet, namespace: &str, name: &str, optional: bo
         }
         bail!("configmap {name:?} not found");
     };
-    let mut data: BTreeMap<String, Vec<u8>> = map.binary_data.unwrap_or_default().into_iter().map(|(k, v)| (k, v.0)).collect();
+    let mut data: BTreeMap<String, Vec<u8>> =
+        map.binary_data.unwrap_or_default().into_iter().map(|(k, v)| (k, v.0)).collect();
     data.extend(map.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.into_bytes())));
     Ok(data)
 }
@@ -115,7 +130,14 @@ fn write(dir: &Path, data: &BTreeMap<String, Vec<u8>>, items: Option<&[KeyToPath
     Ok(())
 }
 
-async fn projected(kubelet: &Kubelet, pod: &Pod, id: &PodId, source: &ProjectedVolumeSource, dir: &Path, addresses: &Addresses) -> Result<()> {
+async fn projected(
+    kubelet: &Kubelet,
+    pod: &Pod,
+    id: &PodId,
+    source: &ProjectedVolumeSource,
+    dir: &Path,
+    addresses: &Addresses,
+) -> Result<()> {
     for source in source.sources.iter().flatten() {
         if let Some(token) = &source.service_account_token {
             let text = service_account_token(kubelet, pod, id, token.audience.as_deref()).await?;
@@ -137,7 +159,8 @@ async fn projected(kubelet: &Kubelet, pod: &Pod, id: &PodId, source: &ProjectedV
 }
 
 async fn service_account_token(kubelet: &Kubelet, pod: &Pod, id: &PodId, audience: Option<&str>) -> Result<String> {
-    let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()).unwrap_or_else(|| "default".into());
+    let account =
+        pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()).unwrap_or_else(|| "default".into());
     let request = TokenRequest {
         spec: TokenRequestSpec {
             audiences: audience.map(str::to_owned).into_iter().collect(),
@@ -152,7 +175,9 @@ async fn service_account_token(kubelet: &Kubelet, pod: &Pod, id: &PodId, audienc
         ..TokenRequest::default()
     };
     let api = Api::<ServiceAccount>::namespaced(kubelet.client.clone(), &id.namespace);
-    let answer = api.create_token_request(&account, &PostParams::default(), &request).await
+    let answer = api
+        .create_token_request(&account, &PostParams::default(), &request)
+        .await
         .with_context(|| format!("asking for a token of service account {account}"))?;
     Ok(answer.status.context("the token request was not answered")?.token)
 }

@@ -108,7 +108,7 @@ pub(super) async fn run(kubelet: Arc<Kubelet>, mut newest: watch::Receiver<Optio
 async fn write_status(ctx: Arc<Ctx>) {
     let api = Api::<Pod>::namespaced(ctx.kubelet.client.clone(), &ctx.id.namespace);
     loop {
-        let status = ctx.board.lock().unwrap_or_else(PoisonError::into_inner).to_json(&ctx.id.uid);
+        let status = ctx.board.lock().unwrap_or_else(PoisonError::into_inner).document(&ctx.id.uid);
         let body = json!({"metadata": {"uid": ctx.id.uid}, "status": status});
         match api.patch_status(&ctx.id.name, &PatchParams::default(), &Patch::Strategic(&body)).await {
             Ok(_) => ctx.changed.notified().await,
@@ -256,7 +256,8 @@ async fn restart(ctx: &Arc<Ctx>, sandbox: &Sandbox, container: &Container, init:
             Ok(child) => attend(ctx, sandbox, container, child, init, at).await,
             Err(error) => {
                 let message = format!("{error:#}");
-                let reason = if message.contains("is not present") { "ErrImageNeverPull" } else { "CreateContainerError" };
+                let reason =
+                    if message.contains("is not present") { "ErrImageNeverPull" } else { "CreateContainerError" };
                 ctx.live(init, at, |live| live.doing = Doing::Waiting { reason, message });
                 None
             }
@@ -351,8 +352,9 @@ fn binds(ctx: &Ctx, sandbox: &Sandbox, container: &Container) -> Result<Vec<Bind
         })
         .collect();
     for mount in container.volume_mounts.iter().flatten() {
-        let volume = sandbox.volumes.get(&mount.name)
-            .with_context(|| format!("container {} mounts volume {:?}, which the pod does not have", container.name, mount.name))?;
+        let volume = sandbox.volumes.get(&mount.name).with_context(|| {
+            format!("container {} mounts volume {:?}, which the pod does not have", container.name, mount.name)
+        })?;
         binds.push(Bind {
             source: mount.sub_path.as_ref().map_or_else(|| volume.clone(), |sub| volume.join(sub)),
             target: mount.mount_path.clone().into(),
@@ -389,7 +391,14 @@ async fn log(stream: &'static str, from: impl tokio::io::AsyncRead + Unpin, mut 
 }
 
 /// Watches a running container until it ends, by itself, by a failed liveness probe, or because the pod goes.
-async fn attend(ctx: &Arc<Ctx>, sandbox: &Sandbox, container: &Container, mut child: Child, init: bool, at: usize) -> Option<i32> {
+async fn attend(
+    ctx: &Arc<Ctx>,
+    sandbox: &Sandbox,
+    container: &Container,
+    mut child: Child,
+    init: bool,
+    at: usize,
+) -> Option<i32> {
     let started = now();
     let gated = container.startup_probe.is_some();
     let by_probe = container.readiness_probe.is_some();
@@ -412,7 +421,8 @@ async fn attend(ctx: &Arc<Ctx>, sandbox: &Sandbox, container: &Container, mut ch
         Some(status) => status,
         None => {
             let grace = (*ctx.stop.borrow()).unwrap_or_else(|| {
-                let seconds = ctx.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(30);
+                let seconds =
+                    ctx.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(30);
                 Duration::from_secs(seconds.max(0).unsigned_abs())
             });
             end(ctx, &mut child, container, grace).await
@@ -474,7 +484,12 @@ async fn probe(ctx: &Arc<Ctx>, target: &Target, init: bool, at: usize) {
 }
 
 /// SIGTERM, grace, SIGKILL for the whole cgroup.
-async fn end(ctx: &Ctx, child: &mut Child, container: &Container, grace: Duration) -> std::io::Result<std::process::ExitStatus> {
+async fn end(
+    ctx: &Ctx,
+    child: &mut Child,
+    container: &Container,
+    grace: Duration,
+) -> std::io::Result<std::process::ExitStatus> {
     if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
         // It may have ended in the meantime, and is waited for next.
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);

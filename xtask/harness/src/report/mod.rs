@@ -35,6 +35,7 @@ pub(crate) struct StepResult {
 pub(crate) struct Run {
     dir: PathBuf,
     steps: Vec<StepResult>,
+    skipped: Vec<(String, String)>,
 }
 
 #[derive(Serialize)]
@@ -42,6 +43,8 @@ struct Document<'a> {
     version: u32,
     passed: bool,
     steps: &'a [StepResult],
+    /// Scenarios that were not played, with the reason.
+    skipped: &'a [(String, String)],
 }
 
 impl Run {
@@ -53,7 +56,7 @@ impl Run {
         let now = k8s_openapi::jiff::Timestamp::now().to_string().replace([':', '.'], "-");
         let dir = repo.join("target/e2e").join(now);
         std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
-        Ok(Self { dir, steps: Vec::new() })
+        Ok(Self { dir, steps: Vec::new(), skipped: Vec::new() })
     }
 
     /// Notes and prints a step.
@@ -66,6 +69,12 @@ impl Run {
         self.steps.push(result.clone());
     }
 
+    /// Notes and prints a scenario that is not played.
+    pub(crate) fn skip(&mut self, scenario: &str, reason: &str) {
+        eprintln!("scenario {scenario}: skipped: {reason}");
+        self.skipped.push((scenario.to_owned(), reason.to_owned()));
+    }
+
     /// Whether all steps passed, and there were any.
     pub(crate) fn passed(&self) -> bool {
         !self.steps.is_empty() && self.steps.iter().all(|step| step.failure.is_none())
@@ -76,11 +85,17 @@ impl Run {
     /// # Errors
     /// If the directory cannot be written.
     pub(crate) fn finish(&self) -> Result<()> {
-        let document = Document { version: VERSION, passed: self.passed(), steps: &self.steps };
+        let document = Document { version: VERSION, passed: self.passed(), steps: &self.steps, skipped: &self.skipped };
         std::fs::write(self.dir.join("result.json"), serde_json::to_vec_pretty(&document)?)?;
         std::fs::write(self.dir.join("junit.xml"), self.junit()?)?;
         let mut table = comfy_table::Table::new();
-        table.load_style(comfy_table::presets::UTF8_BORDERS_ONLY).set_header(["scenario", "step", "seconds", "in windows", "verdict"]);
+        table.load_style(comfy_table::presets::UTF8_BORDERS_ONLY).set_header([
+            "scenario",
+            "step",
+            "seconds",
+            "in windows",
+            "verdict",
+        ]);
         for step in &self.steps {
             table.add_row([
                 step.scenario.clone(),
@@ -92,7 +107,10 @@ impl Run {
         }
         println!("{table}");
         let failed = self.steps.iter().filter(|step| step.failure.is_some()).count();
-        println!("{} passed, {failed} failed", self.steps.len() - failed);
+        for (scenario, reason) in &self.skipped {
+            println!("scenario {scenario}: skipped: {reason}");
+        }
+        println!("{} passed, {failed} failed, {} skipped", self.steps.len() - failed, self.skipped.len());
         println!("results: {}", self.dir.display());
         Ok(())
     }
@@ -123,8 +141,10 @@ impl Run {
 
     /// Collects the evidence of a failed step. What cannot be collected is listed; nothing is thrown away for it.
     pub(crate) async fn bundle(&self, cluster: &dyn Cluster, client: &Client, file: &Path, result: &StepResult) {
-        let name: String =
-            format!("{}-{}", result.scenario, result.step).chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { '_' }).collect();
+        let name: String = format!("{}-{}", result.scenario, result.step)
+            .chars()
+            .map(|c| if c.is_alphanumeric() || c == '-' { c } else { '_' })
+            .collect();
         let dir = self.dir.join(name);
         let mut errors = Vec::new();
         if let Err(error) = std::fs::create_dir_all(&dir) {
@@ -135,16 +155,29 @@ impl Run {
             errors.push(format!("{error:#}"));
         }
         for (api_version, kind) in [
-            ("v1", "Node"), ("v1", "Pod"), ("v1", "Service"), ("v1", "Event"), ("apps/v1", "DaemonSet"), ("apps/v1", "Deployment"),
-            ("discovery.k8s.io/v1", "EndpointSlice"), ("cilium.io/v2alpha1", "CiliumLoadBalancerIPPool"),
+            ("v1", "Node"),
+            ("v1", "Pod"),
+            ("v1", "Service"),
+            ("v1", "Event"),
+            ("apps/v1", "DaemonSet"),
+            ("apps/v1", "Deployment"),
+            ("discovery.k8s.io/v1", "EndpointSlice"),
+            ("cilium.io/v2alpha1", "CiliumLoadBalancerIPPool"),
         ] {
             match list(client, api_version, kind).await {
-                Ok(text) => errors.extend(std::fs::write(dir.join(format!("{kind}.yaml")), text).err().map(|e| e.to_string())),
+                Ok(text) => {
+                    errors.extend(std::fs::write(dir.join(format!("{kind}.yaml")), text).err().map(|e| e.to_string()))
+                }
                 Err(error) => errors.push(format!("{kind}: {error:#}")),
             }
         }
         for node in cluster.nodes() {
-            errors.extend(datapath(cluster, client, &node.name, &dir).await.err().map(|error| format!("{}: {error:#}", node.name)));
+            errors.extend(
+                datapath(cluster, client, &node.name, &dir)
+                    .await
+                    .err()
+                    .map(|error| format!("{}: {error:#}", node.name)),
+            );
         }
         let failure = result.failure.as_deref().unwrap_or_default();
         let why = format!(
@@ -179,7 +212,8 @@ async fn datapath(cluster: &dyn Cluster, client: &Client, node: &str, dir: &Path
     let out = dir.join("nodes").join(node);
     std::fs::create_dir_all(&out)?;
     for args in [["bpf", "dump"].as_slice(), &["bpf", "counters"], &["bpf", "flows"], &["status"]] {
-        let argv: Vec<String> = std::iter::once("/usr/bin/portolan").chain(args.iter().copied()).map(str::to_owned).collect();
+        let argv: Vec<String> =
+            std::iter::once("/usr/bin/portolan").chain(args.iter().copied()).map(str::to_owned).collect();
         let output = cluster.command(&agent, &argv)?.output()?;
         std::fs::write(out.join(format!("{}.txt", args.join("-"))), output.stdout)?;
     }

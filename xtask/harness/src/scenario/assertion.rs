@@ -61,7 +61,8 @@ async fn look(client: &Client, assertion: &Assertion) -> Result<()> {
     if let Some(network) = &assertion.ingress_in {
         let empty = Vec::new();
         let list = value["status"]["loadBalancer"]["ingress"].as_array().unwrap_or(&empty);
-        let addresses: Vec<std::net::IpAddr> = list.iter().filter_map(|entry| entry["ip"].as_str()?.parse().ok()).collect();
+        let addresses: Vec<std::net::IpAddr> =
+            list.iter().filter_map(|entry| entry["ip"].as_str()?.parse().ok()).collect();
         if addresses.len() != 1 || !network.contains(&addresses[0]) {
             bail!("expected one ingress address in {network}, seen {addresses:?}");
         }

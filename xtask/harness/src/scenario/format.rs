@@ -32,6 +32,9 @@ pub(crate) struct Scenario {
 pub(crate) struct Metadata {
     /// Name.
     pub(crate) name: String,
+    /// Why a scenario that fails for a known fault is skipped unless its file is named. It counts as skipped, never as
+    /// passed.
+    pub(crate) quarantine: Option<String>,
 }
 
 /// What a scenario does.

@@ -85,7 +85,8 @@ pub(super) fn address_violations(holders: &BTreeMap<String, Vec<String>>, pools:
             (count("cilium.io/IPsTotal"), count("cilium.io/IPsUsed"), count("cilium.io/IPsAvailable"))
             && used + available != total
         {
-            found.push(format!("pool {}: {used} used + {available} available is not {total}", pool["metadata"]["name"]));
+            found
+                .push(format!("pool {}: {used} used + {available} available is not {total}", pool["metadata"]["name"]));
         }
     }
     found
@@ -115,7 +116,12 @@ pub(super) fn audit_violation(event: &Value) -> Option<String> {
     let user = event["user"]["username"].as_str().unwrap_or_default();
     // 504 is how a server ends a request of its own time; 503 and 500 are not.
     let bad = code == 401 || code == 403 || (500..600).contains(&code) && code != 504;
-    (user.starts_with(OURS) && bad).then(|| format!("{user}: {} {} was answered {code}: {}", event["verb"], event["requestURI"], event["responseStatus"]["message"]))
+    (user.starts_with(OURS) && bad).then(|| {
+        format!(
+            "{user}: {} {} was answered {code}: {}",
+            event["verb"], event["requestURI"], event["responseStatus"]["message"]
+        )
+    })
 }
 
 async fn pods(client: &Client, mark: &mut Watermark) -> Result<Vec<String>> {
@@ -133,7 +139,8 @@ async fn pods(client: &Client, mark: &mut Watermark) -> Result<Vec<String>> {
             if container.state.as_ref().is_none_or(|state| state.running.is_none()) {
                 continue;
             }
-            let log = api.logs(&name, &LogParams { container: Some(container.name.clone()), ..LogParams::default() }).await?;
+            let log =
+                api.logs(&name, &LogParams { container: Some(container.name.clone()), ..LogParams::default() }).await?;
             found.extend(log.lines().filter(|line| log_violation(line)).map(|line| format!("{name}: {line}")));
         }
     }

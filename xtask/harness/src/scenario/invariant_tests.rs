@@ -21,7 +21,8 @@ fn addresses_and_counts() {
 
 #[test]
 fn denials_and_internal_errors_of_our_users() {
-    let event = |user: &str, code: u64| json!({"user": {"username": user}, "responseStatus": {"code": code}, "verb": "get"});
+    let event =
+        |user: &str, code: u64| json!({"user": {"username": user}, "responseStatus": {"code": code}, "verb": "get"});
     let agent = "system:serviceaccount:kube-system:portolan-agent";
     assert!(audit_violation(&event(agent, 403)).is_some());
     assert!(audit_violation(&event(agent, 500)).is_some());

@@ -82,24 +82,46 @@ fn cells(cluster: &dyn Cluster, target: &Target, socket_lb: bool) -> Result<Vec<
     for (from, place, node) in sources {
         let is_pod = matches!(place, Place::Pod { .. });
         // By which hook the first packet or the connect call goes.
-        let local = |hook_off: &'static str| if socket_lb && is_pod { "connect4" } else if socket_lb { "connect4" } else { hook_off };
+        let local = |hook_off: &'static str| if socket_lb { "connect4" } else { hook_off };
         if let Some(port) = target.node_port {
             for target_node in cluster.nodes() {
                 let own = node.as_ref() == Some(&target_node.name);
                 let path = match (&node, own) {
-                    (Some(node), true) => (node.clone(), local(if is_pod { "from-pod" } else { "to-lo" }), "service-new"),
+                    (Some(node), true) => {
+                        (node.clone(), local(if is_pod { "from-pod" } else { "to-lo" }), "service-new")
+                    }
                     _ => (target_node.name.clone(), "from-netdev", "service-new"),
                 };
                 let url = format!("http://{}:{port}/", target_node.address);
-                cells.push(Cell { from: from.clone(), place: place.clone(), to: "NodePort".into(), url, path, answers: true });
+                cells.push(Cell {
+                    from: from.clone(),
+                    place: place.clone(),
+                    to: "NodePort".into(),
+                    url,
+                    path,
+                    answers: true,
+                });
             }
         }
-        let worker = cluster.nodes().iter().find(|node| node.role == Role::Worker).map(|node| node.name.clone()).unwrap_or_default();
-        let inside = |node: &String| (node.clone(), local(if is_pod { "from-pod" } else { "to-netdev" }), "service-new");
+        let worker = cluster
+            .nodes()
+            .iter()
+            .find(|node| node.role == Role::Worker)
+            .map(|node| node.name.clone())
+            .unwrap_or_default();
+        let inside =
+            |node: &String| (node.clone(), local(if is_pod { "from-pod" } else { "to-netdev" }), "service-new");
         if let Some(address) = &target.external_ip {
             let path = node.as_ref().map_or_else(|| (worker.clone(), "from-netdev", "service-new"), inside);
             let url = format!("http://{address}:{}/", target.port);
-            cells.push(Cell { from: from.clone(), place: place.clone(), to: "EXTERNAL-IP".into(), url, path, answers: true });
+            cells.push(Cell {
+                from: from.clone(),
+                place: place.clone(),
+                to: "EXTERNAL-IP".into(),
+                url,
+                path,
+                answers: true,
+            });
         }
         let path = node.as_ref().map_or_else(|| (worker.clone(), "from-netdev", "drop-clusterip-from-outside"), inside);
         let url = format!("http://{}:{}/", target.cluster_ip, target.port);
@@ -117,7 +139,14 @@ fn ask(cluster: &dyn Cluster, cell: &Cell, count: u32) -> Result<Vec<Value>> {
 }
 
 /// Judges one cell.
-pub(super) fn judge(cell: &Cell, backends: &[Backend], count: u32, answers: &[Value], before: &Counters, after: &Counters) -> Result<()> {
+pub(super) fn judge(
+    cell: &Cell,
+    backends: &[Backend],
+    count: u32,
+    answers: &[Value],
+    before: &Counters,
+    after: &Counters,
+) -> Result<()> {
     let (node, hook, event) = &cell.path;
     let steps = moved(before, after, hook, event);
     if !cell.answers {

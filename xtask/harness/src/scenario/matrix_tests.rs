@@ -3,7 +3,12 @@ use super::*;
 use serde_json::json;
 
 fn backends() -> Vec<Backend> {
-    let backend = |pod: &str, address: &str, cookie| Backend { pod: pod.into(), address: address.into(), node: "n".into(), cookie };
+    let backend = |pod: &str, address: &str, cookie| Backend {
+        pod: pod.into(),
+        address: address.into(),
+        node: "n".into(),
+        cookie,
+    };
     vec![backend("a", "10.244.1.1", 7), backend("b", "10.244.2.1", 8)]
 }
 

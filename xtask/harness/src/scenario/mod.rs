@@ -27,10 +27,21 @@ const CLEANUP: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// If a file cannot be understood: nothing is played then. A failed step is no error but a result.
-pub(crate) async fn run_files(client: &Client, cluster: &dyn Cluster, repo: &Path, files: &[PathBuf], run: &mut Run) -> Result<()> {
+pub(crate) async fn run_files(
+    client: &Client,
+    cluster: &dyn Cluster,
+    repo: &Path,
+    files: &[PathBuf],
+    named: bool,
+    run: &mut Run,
+) -> Result<()> {
     let scenarios: Vec<(PathBuf, Scenario)> =
         files.iter().map(|file| Ok((file.clone(), format::load(file)?))).collect::<Result<_>>()?;
     for (file, scenario) in scenarios {
+        if let (Some(reason), false) = (&scenario.metadata.quarantine, named) {
+            run.skip(&scenario.metadata.name, reason);
+            continue;
+        }
         eprintln!("scenario {}", scenario.metadata.name);
         let mut made = Vec::new();
         let mut mark = invariant::Watermark::default();
@@ -155,7 +166,9 @@ async fn clean_up(client: &Client, made: &[ObjectRef]) -> Result<()> {
             }
         }
         let pods = kube::Api::<k8s_openapi::api::core::v1::Pod>::namespaced(client.clone(), "default");
-        left.extend(pods.list(&kube::api::ListParams::default()).await?.iter().map(|pod| format!("pod {}", pod.name_any())));
+        left.extend(
+            pods.list(&kube::api::ListParams::default()).await?.iter().map(|pod| format!("pod {}", pod.name_any())),
+        );
         if left.is_empty() {
             return Ok(());
         }

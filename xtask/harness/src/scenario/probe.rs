@@ -97,7 +97,10 @@ pub(super) async fn target(client: &Client, cluster: &dyn Cluster, name: &str) -
             let place = Place::Pod { namespace: "default".into(), pod: name.clone(), container: None };
             let who = json(cluster, &place, &[NETTOOL, "whoami"])?;
             backends.push(Backend {
-                address: pod.status.and_then(|status| status.pod_ip).with_context(|| format!("pod {name} has no address"))?,
+                address: pod
+                    .status
+                    .and_then(|status| status.pod_ip)
+                    .with_context(|| format!("pod {name} has no address"))?,
                 node: pod.spec.and_then(|spec| spec.node_name).unwrap_or_default(),
                 cookie: who["netns_cookie"].as_u64().context("whoami has no netns_cookie")?,
                 pod: name,

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::assertion::differs;
 use super::format::{AgentRestart, ApiResourceRow};
 use super::probe::{self, NETTOOL, claim};
-use crate::cluster::{Cluster, Place, install};
+use crate::cluster::{Cluster, Place};
 use crate::sys;
 
 /// Time for agents to go or to come.
@@ -29,11 +29,17 @@ pub(super) async fn api_resource(client: &Client, row: &ApiResourceRow) -> Resul
     let (group, _) = row.api_version.split_once('/').context("apiVersion needs a group here")?;
     let group = kube::discovery::group(client, group).await.context("reading discovery")?;
     let preferred = group.preferred_version_or_latest().to_owned();
-    let Some((found, capabilities)) = group.resources_by_stability().into_iter().find(|(found, _)| found.plural == row.name) else {
+    let Some((found, capabilities)) =
+        group.resources_by_stability().into_iter().find(|(found, _)| found.plural == row.name)
+    else {
         bail!("no resource {}", row.name);
     };
     let lists = client.list_api_group_resources(&format!("{}/{preferred}", group.name())).await?;
-    let listed = lists.resources.into_iter().find(|resource| resource.name == row.name).context("not in the preferred version")?;
+    let listed = lists
+        .resources
+        .into_iter()
+        .find(|resource| resource.name == row.name)
+        .context("not in the preferred version")?;
     let namespaced = capabilities.scope == kube::discovery::Scope::Namespaced;
     let seen = json!({"apiVersion": format!("{}/{preferred}", group.name()), "kind": found.kind,
                       "shortNames": listed.short_names.unwrap_or_default(), "namespaced": namespaced});
@@ -53,9 +59,13 @@ pub(super) async fn status(client: &Client, cluster: &dyn Cluster, expected: &Va
         let agent = probe::agent(client, &node.name).await?;
         let seen = probe::json(cluster, &agent, &["/usr/bin/portolan", "status", "-o", "json"])?;
         differs(expected, &seen, "").with_context(|| format!("status of {}", node.name))?;
-        let healthy = seen["controllersHealthy"] == seen["controllersTotal"] && seen["controllersTotal"].as_u64() > Some(0);
+        let healthy =
+            seen["controllersHealthy"] == seen["controllersTotal"] && seen["controllersTotal"].as_u64() > Some(0);
         let health = &seen["clusterHealth"];
-        if !healthy || health["reachable"] != json!(cluster.nodes().len()) || health["total"] != json!(cluster.nodes().len()) {
+        if !healthy
+            || health["reachable"] != json!(cluster.nodes().len())
+            || health["total"] != json!(cluster.nodes().len())
+        {
             bail!("status of {}: not all healthy: {seen}", node.name);
         }
     }
@@ -69,7 +79,8 @@ pub(super) async fn status(client: &Client, cluster: &dyn Cluster, expected: &Va
 pub(super) async fn socket_lb(client: &Client, cluster: &dyn Cluster, enabled: bool) -> Result<()> {
     let maps = Api::<ConfigMap>::namespaced(client.clone(), "kube-system");
     let map = maps.get("portolan-config").await?;
-    let text = map.data.as_ref().and_then(|data| data.get("config.yaml")).context("the ConfigMap has no config.yaml")?;
+    let text =
+        map.data.as_ref().and_then(|data| data.get("config.yaml")).context("the ConfigMap has no config.yaml")?;
     let mut config: Value = serde_yaml::from_str(text)?;
     config["socketLB"] = json!({"enabled": enabled});
     let patch = json!({"data": {"config.yaml": serde_yaml::to_string(&config)?}});
@@ -174,7 +185,8 @@ pub(super) async fn source_port_reuse(client: &Client, cluster: &dyn Cluster, se
             let answer = &seen["attempts"][0];
             let claimed = claim(answer["body"].as_str().unwrap_or_default()).map(|(pod, _)| pod.to_owned());
             let known = target.backends.iter().any(|backend| Some(&backend.pod) == claimed.as_ref());
-            if answer["outcome"] != "ok" || !known || expected.as_ref().is_some_and(|pod| Some(pod) != claimed.as_ref()) {
+            if answer["outcome"] != "ok" || !known || expected.as_ref().is_some_and(|pod| Some(pod) != claimed.as_ref())
+            {
                 bail!("from {place:?} port 45678 to {url}: expected an answer of {expected:?}, seen {answer}");
             }
         }
@@ -191,7 +203,8 @@ pub(super) async fn refused(client: &Client, cluster: &dyn Cluster, service: &st
     let workload = probe::target(client, cluster, asker).await?;
     let pod = workload.backends.first().context("no pod to ask from")?;
     let node_port = target.node_port.context("the service has no NodePort")?;
-    let mut urls: Vec<String> = cluster.nodes().iter().map(|node| format!("tcp://{}:{node_port}", node.address)).collect();
+    let mut urls: Vec<String> =
+        cluster.nodes().iter().map(|node| format!("tcp://{}:{node_port}", node.address)).collect();
     if let Some(external) = &target.external_ip {
         urls.push(format!("tcp://{external}:{}", target.port));
     }
@@ -260,7 +273,9 @@ pub(super) async fn agent_restart(client: &Client, cluster: &dyn Cluster, step: 
     match (step.remove_pins, faults.is_empty()) {
         (false, true) | (true, false) => Ok(window),
         (false, false) => bail!("traffic suffered: {}\n{}", faults.join("; "), reports.join("\n")),
-        (true, true) => bail!("the pins were removed and nothing suffered: this check sees nothing\n{}", reports.join("\n")),
+        (true, true) => {
+            bail!("the pins were removed and nothing suffered: this check sees nothing\n{}", reports.join("\n"))
+        }
     }
 }
 

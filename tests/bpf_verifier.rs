@@ -1,0 +1,76 @@
+//! Tier 3: the kernel's verifier accepts every program of the committed object, maps are pinned with the shape that the
+//! agent expects, and an agent that starts again takes over what its predecessor left. Needs root.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, with the line")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use portolan::datapath::{Datapath, read};
+use portolan_core::datapath::Planner;
+use portolan_core::service::{Backend, Frontend, FrontendKind, PortName, Protocol, ServiceName, ServicePort};
+
+/// A BPF file system that goes with the test.
+struct Bpffs(PathBuf);
+
+impl Bpffs {
+    /// `None`, with the reason on standard error, where it cannot be had.
+    fn mount(name: &str) -> Option<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: needs root");
+            return None;
+        }
+        let dir = std::env::temp_dir().join(format!("portolan-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        mount(Some("bpf"), &dir, Some("bpf"), MsFlags::empty(), None::<&str>).unwrap();
+        Some(Self(dir))
+    }
+}
+
+impl Drop for Bpffs {
+    fn drop(&mut self) {
+        umount2(&self.0, MntFlags::MNT_DETACH).unwrap();
+        std::fs::remove_dir(&self.0).unwrap();
+    }
+}
+
+fn world() -> BTreeMap<PortName, ServicePort> {
+    let service = ServiceName { namespace: "default".into(), name: "web".into() };
+    let name = PortName { service, port: 80, protocol: Protocol::Tcp };
+    let frontend =
+        |address: &str, port, kind| Frontend { address: address.parse().unwrap(), port, protocol: Protocol::Tcp, kind };
+    let backend = |last| Backend { address: [10, 244, 0, last].into(), port: 8080, protocol: Protocol::Tcp };
+    let port = ServicePort {
+        frontends: BTreeSet::from([
+            frontend("10.96.0.9", 80, FrontendKind::ClusterIp),
+            frontend("0.0.0.0", 30080, FrontendKind::NodePort),
+            frontend("198.18.0.7", 80, FrontendKind::LoadBalancer),
+        ]),
+        selectable: BTreeSet::from([backend(1), backend(2)]),
+        known: BTreeSet::from([backend(1), backend(2), backend(3)]),
+    };
+    BTreeMap::from([(name, port)])
+}
+
+#[test]
+fn programs_load_and_a_second_agent_takes_the_maps_over() {
+    let Some(bpffs) = Bpffs::mount("verifier") else { return };
+    let mut first = Datapath::open(&bpffs.0).expect("the verifier accepts every program");
+    let mut planner = Planner::default();
+    first.apply(&planner.plan(&world())).unwrap();
+    let pins = first.pins().to_path_buf();
+    drop(first);
+
+    let second = Datapath::open(&bpffs.0).expect("the pins of the first are of this shape");
+    assert_eq!(second.pins(), pins);
+    let kernel = read::tables(&pins).unwrap();
+    assert_eq!(&kernel, planner.tables());
+    assert_eq!(Planner::adopt(kernel).plan(&world()), vec![], "nothing changed, so nothing is written");
+}
+
+#[test]
+fn a_directory_that_is_no_bpf_file_system_is_refused() {
+    let Err(error) = Datapath::open(Path::new("/proc")) else { panic!("/proc was taken for a BPF file system") };
+    assert!(format!("{error:#}").contains("no BPF file system"), "{error:#}");
+}
