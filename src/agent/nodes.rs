@@ -48,11 +48,46 @@ fn peer(node: &Node) -> Option<Peer> {
     Some(Peer { name: node.name_any(), address, pod_cidr: pod_cidr(node) })
 }
 
+/// The Nodes as the API server tells them.
+#[derive(Default)]
+struct Nodes {
+    all: BTreeMap<String, Peer>,
+    fresh: BTreeMap<String, Peer>,
+}
+
+impl Nodes {
+    /// Takes an event in and says whether the node's network must follow. A list that has only begun says nothing: acting
+    /// on it would take all routes away until it is complete.
+    fn take(&mut self, event: watcher::Event<Node>) -> bool {
+        match event {
+            watcher::Event::Init => {
+                self.fresh.clear();
+                false
+            }
+            watcher::Event::InitApply(node) => {
+                self.fresh.extend(peer(&node).map(|peer| (peer.name.clone(), peer)));
+                false
+            }
+            watcher::Event::InitDone => {
+                self.all = std::mem::take(&mut self.fresh);
+                true
+            }
+            watcher::Event::Apply(node) => {
+                // A node's heartbeat changes its status every few seconds and nothing for us.
+                let before = self.all.remove(&node.name_any());
+                let now = peer(&node);
+                self.all.extend(now.clone().map(|peer| (peer.name.clone(), peer)));
+                before != now
+            }
+            watcher::Event::Delete(node) => self.all.remove(&node.name_any()).is_some(),
+        }
+    }
+}
+
 /// Follows the Nodes until the watch ends for good.
 pub(super) async fn run(shared: Arc<Shared>, synced: oneshot::Sender<()>) -> Result<()> {
     let mut synced = Some(synced);
-    let mut nodes: BTreeMap<String, Peer> = BTreeMap::new();
-    let mut fresh = BTreeMap::new();
+    let mut nodes = Nodes::default();
     let api = Api::<Node>::all(shared.client.clone());
     let mut events = watcher::watcher(api, watcher::Config::default()).default_backoff().boxed();
     loop {
@@ -64,27 +99,10 @@ pub(super) async fn run(shared: Arc<Shared>, synced: oneshot::Sender<()>) -> Res
                 continue;
             }
         };
-        match event {
-            watcher::Event::Init => fresh = BTreeMap::new(),
-            watcher::Event::InitApply(node) => {
-                fresh.extend(peer(&node).map(|peer| (peer.name.clone(), peer)));
-                continue;
-            }
-            watcher::Event::InitDone => nodes = std::mem::take(&mut fresh),
-            watcher::Event::Apply(node) => {
-                let before = nodes.clone();
-                nodes.remove(&node.name_any());
-                nodes.extend(peer(&node).map(|peer| (peer.name.clone(), peer)));
-                // A node's heartbeat changes its status every few seconds and nothing for us.
-                if before == nodes {
-                    continue;
-                }
-            }
-            watcher::Event::Delete(node) => {
-                nodes.remove(&node.name_any());
-            }
+        if !nodes.take(event) {
+            continue;
         }
-        let list: Vec<Peer> = nodes.values().filter(|peer| peer.name != shared.node_name).cloned().collect();
+        let list: Vec<Peer> = nodes.all.values().filter(|peer| peer.name != shared.node_name).cloned().collect();
         let done = follow(&shared, list).await;
         if shared.health.note("nodes", done).is_some()
             && let Some(synced) = synced.take()
@@ -123,3 +141,7 @@ async fn write_addresses(shared: &Shared) -> Result<()> {
     wanted.extend(shared.own.lock().await.iter().map(|address| (*address, NODE_ADDR_LOCAL)));
     shared.datapath.lock().await.set_node_addrs(&wanted)
 }
+
+#[cfg(test)]
+#[path = "nodes_tests.rs"]
+mod tests;

@@ -8,6 +8,10 @@ use xshell::{Shell, cmd};
 /// The target that `.cargo/config.toml` names; binaries lie below it.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
+/// What goes into clusters. Always built together: Cargo unifies features over what it builds at once, and another
+/// selection would compile some dependencies a second time.
+pub(crate) const SHIPPED: [&str; 3] = ["portolan", "nettool", "harness"];
+
 /// Root of the repository.
 pub(crate) fn repository() -> Result<PathBuf> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));

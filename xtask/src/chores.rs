@@ -18,7 +18,7 @@ pub(crate) fn ebpf(check: bool) -> Result<ExitCode> {
 
 /// Writes the generated manifests, or checks that they are up to date.
 pub(crate) fn codegen(check: bool) -> Result<ExitCode> {
-    let portolan = build::binaries(&["portolan"])?.join("portolan");
+    let portolan = build::binaries(&build::SHIPPED)?.join("portolan");
     let sh = build::shell()?;
     let flag = check.then_some("--check");
     let output = cmd!(sh, "{portolan} codegen --out manifests {flag...}")

@@ -24,7 +24,7 @@ pub(crate) fn harness(command: &str, args: &[String]) -> Result<ExitCode> {
             return Ok(ExitCode::from(3));
         }
     }
-    let bin_dir = build::binaries(&["portolan", "nettool", "harness"])?;
+    let bin_dir = build::binaries(&build::SHIPPED)?;
     let harness = bin_dir.join("harness");
     let mut argv: Vec<OsString> = Vec::new();
     if !prerequisites::is_root() && !wants_help {
