@@ -89,6 +89,8 @@ async fn serve(config: KubeletConfig) -> Result<()> {
 
 /// Follows the pods of this node; each has a worker that sees its newest state.
 async fn pods(kubelet: Arc<Kubelet>) -> Result<()> {
+    // A watch that begins before the API server answers would be in back-off when it does.
+    node::wait_for_version(&kubelet).await;
     let mine = watcher::Config::default().fields(&format!("spec.nodeName={}", kubelet.config.node_name));
     let api = Api::<Pod>::all(kubelet.client.clone());
     let mut events = watcher::watcher(api, mine).default_backoff().boxed();

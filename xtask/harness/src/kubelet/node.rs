@@ -52,7 +52,7 @@ pub(super) async fn run(kubelet: Arc<Kubelet>) -> Result<()> {
 }
 
 /// The version to report is the API server's: a kubelet may not be newer.
-async fn wait_for_version(kubelet: &Kubelet) -> String {
+pub(super) async fn wait_for_version(kubelet: &Kubelet) -> String {
     loop {
         match kubelet.client.apiserver_version().await {
             Ok(version) => return version.git_version,
