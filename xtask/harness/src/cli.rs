@@ -237,18 +237,37 @@ fn bring_up(common: &Common, make: &Make, tied: bool) -> Result<NetnsCluster, (i
         tied,
     };
     let settings = Settings { crds: make.crds, socket_lb: make.socket_lb == SocketLb::Full };
-    let made = || -> Result<NetnsCluster> {
+    let made = || -> Result<Option<NetnsCluster>> {
         let cluster = step("processes", || NetnsCluster::create(&plan))?;
-        runtime()?.block_on(async {
+        let install = async {
             let client = install::client(&cluster).await?;
             timed("API server", install::wait_for_api(&client)).await?;
             timed("install portolan", install::apply(&client, &cluster, &common.repo, settings)).await?;
             timed("label nodes", install::label_control_plane(&client, &cluster)).await?;
             timed("ready", install::wait_until_ready(&client, &cluster)).await
-        })?;
-        Ok(cluster)
+        };
+        Ok(until_interrupt(&runtime()?, install)?.map(|()| cluster))
     };
-    made().map_err(|error| (NO_CLUSTER, error))
+    match made() {
+        Ok(Some(cluster)) => Ok(cluster),
+        Ok(None) => Err((INTERRUPTED, anyhow::anyhow!("interrupted"))),
+        Err(error) => Err((NO_CLUSTER, error)),
+    }
+}
+
+/// Runs `work` to its end, or to the first Ctrl-C (`None`). A second Ctrl-C kills, whatever is under way then.
+fn until_interrupt<T>(runtime: &tokio::runtime::Runtime, work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
+    let done = runtime.block_on(async {
+        tokio::select! {
+            done = work => done.map(Some),
+            signal = tokio::signal::ctrl_c() => signal.map(|()| None).context("listening for Ctrl-C"),
+        }
+    });
+    if let Ok(None) = done {
+        // tokio never gives the signal back; without this, removing a cluster could not be interrupted.
+        sys::default_interrupt().context("giving Ctrl-C back")?;
+    }
+    done
 }
 
 fn step<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -271,13 +290,11 @@ fn play(cluster: &NetnsCluster, repo: &Path, files: &[PathBuf]) -> Result<i32> {
     let files = if files.is_empty() { all_scenarios(repo)? } else { files.to_vec() };
     let mut run = Run::begin(repo)?;
     let runtime = runtime()?;
-    let interrupted = runtime.block_on(async {
+    let interrupted = until_interrupt(&runtime, async {
         let client = install::client(cluster).await?;
-        tokio::select! {
-            done = scenario::run_files(&client, cluster, repo, &files, named, &mut run) => done.map(|()| false),
-            signal = tokio::signal::ctrl_c() => signal.map(|()| true).context("listening for Ctrl-C"),
-        }
-    })?;
+        scenario::run_files(&client, cluster, repo, &files, named, &mut run).await
+    })?
+    .is_none();
     // A probe that is still under way must not keep an interrupted run from ending.
     runtime.shutdown_background();
     if interrupted {
@@ -341,7 +358,9 @@ fn up(common: &Common, make: &Make) -> Result<i32> {
         }
         Err((code, error)) => {
             eprintln!("error: {error:#}");
-            if code == NO_CLUSTER {
+            if code == INTERRUPTED {
+                NetnsCluster::destroy(&common.name)?;
+            } else if code == NO_CLUSTER {
                 eprintln!("the cluster was left as it is; look around, then `down --name {}`", common.name);
             }
             Ok(code)

@@ -90,6 +90,17 @@ pub(crate) fn own_session(command: &mut Command) {
     }
 }
 
+/// Lets Ctrl-C end this process at once again, after something had taken the signal over.
+///
+/// # Errors
+/// If the kernel refuses.
+pub(crate) fn default_interrupt() -> io::Result<()> {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: the default disposition runs no code of ours.
+    unsafe { signal(Signal::SIGINT, SigHandler::SigDfl) }?;
+    Ok(())
+}
+
 /// Exit code of a process as a shell tells it: 128 + signal where a signal ended it.
 pub(crate) fn exit_code(status: ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt;

@@ -33,8 +33,8 @@ impl Fabric {
             &["link set lo up", "link add br0 type bridge stp_state 0 forward_delay 0", "link set br0 up"],
         )?;
         for (number, node) in nodes.iter().enumerate() {
-            fabric.plug(&format!("node{number}"), &node.name)?;
             fabric.sysctls(&node.name)?;
+            fabric.plug(&format!("node{number}"), &node.name)?;
             let address = format!("addr add {}/16 dev eth0", node.address);
             let gateway = format!("route add default via {ROUTER}");
             fabric.ip(&node.name, &["link set lo up", &address, "link set eth0 up", &gateway])?;
@@ -53,9 +53,9 @@ impl Fabric {
     }
 
     fn router(&self, nodes: &[NodeState]) -> Result<()> {
-        self.plug("router", "router")?;
         self.sysctls("router")?;
         self.sysctls("lan")?;
+        self.plug("router", "router")?;
         let target = self.get("lan")?.as_raw_fd();
         let pid = std::process::id();
         let worker = nodes.iter().find(|node| node.role == Role::Worker).context("a cluster has a worker")?;
@@ -78,7 +78,8 @@ impl Fabric {
         Ok(())
     }
 
-    /// What a new namespace inherits from the machine is set to what a node has: kubeadm demands forwarding.
+    /// What a new namespace inherits from the machine is set to what a node has: kubeadm demands forwarding. Before it
+    /// has devices, because a device takes the defaults that hold when it appears.
     fn sysctls(&self, name: &str) -> Result<()> {
         let forward = if name == "lan" { "0" } else { "1" };
         sys::in_netns(self.get(name)?.as_fd(), || {

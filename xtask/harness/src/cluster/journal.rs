@@ -34,7 +34,11 @@ impl Journal {
         let path = dir(cluster);
         std::fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
         let path = path.join("journal.json");
-        std::fs::write(&path, serde_json::to_vec(&journal)?).with_context(|| format!("writing {}", path.display()))?;
+        // Whole or not at all: half a journal would stop every later run, which could not tell what it may remove.
+        let temporary = path.with_extension("tmp");
+        std::fs::write(&temporary, serde_json::to_vec(&journal)?)
+            .and_then(|()| std::fs::rename(&temporary, &path))
+            .with_context(|| format!("writing {}", path.display()))?;
         Ok(journal)
     }
 
