@@ -181,7 +181,7 @@ pub(crate) fn remove_cgroup(dir: &Path) -> Result<()> {
     if !dir.exists() {
         return Ok(());
     }
-    std::fs::write(dir.join("cgroup.kill"), "1").with_context(|| format!("killing {}", dir.display()))?;
+    unless_gone(std::fs::write(dir.join("cgroup.kill"), "1")).with_context(|| format!("killing {}", dir.display()))?;
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
     loop {
         match remove_tree(dir) {
@@ -195,14 +195,25 @@ pub(crate) fn remove_cgroup(dir: &Path) -> Result<()> {
     }
 }
 
+/// Two runs may remove the same dead one at the same time; what the other has removed is no error.
+pub(crate) fn unless_gone(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
 fn remove_tree(dir: &Path) -> io::Result<()> {
+    if !dir.exists() {
+        return Ok(());
+    }
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
         if path.is_dir() {
             remove_tree(&path)?;
         }
     }
-    std::fs::remove_dir(dir)
+    unless_gone(std::fs::remove_dir(dir))
 }
 
 /// Processes of a cgroup, as this process sees them.

@@ -56,7 +56,7 @@ impl Journal {
             sys::remove_cgroup(cgroup)?;
         }
         let path = dir(&self.cluster);
-        std::fs::remove_dir_all(&path).with_context(|| format!("removing {}", path.display()))?;
+        sys::unless_gone(std::fs::remove_dir_all(&path)).with_context(|| format!("removing {}", path.display()))?;
         // Only if no other cluster is in it.
         match std::fs::remove_dir(STATE_DIR) {
             Err(error)
