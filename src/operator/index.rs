@@ -11,7 +11,7 @@ use portolan_core::ipam::{
 use portolan_core::service::ServiceName;
 
 use crate::api::pool::{AllowFirstLast, CiliumLoadBalancerIPPool, PoolBlock};
-use crate::api::strings::{CONDITION_SATISFIED, SELECTOR_NAME, SELECTOR_NAMESPACE};
+use crate::api::strings::{CONDITION_SATISFIED, FIELD_MANAGER, SELECTOR_NAME, SELECTOR_NAMESPACE};
 
 /// A change of the cluster.
 #[expect(clippy::large_enum_variant, reason = "an event lives for one call; boxing would cost an allocation each")]
@@ -126,6 +126,22 @@ pub(super) fn has_condition(service: &Service) -> bool {
     conditions.is_some_and(|all| all.iter().any(|condition| condition.type_ == CONDITION_SATISFIED))
 }
 
+/// Whether the addresses in the status are what we wrote last. Our condition alone does not say so: a Service that no
+/// pool selects carries it too, and may have its address from another controller (cilium #39805). The API server keeps
+/// count of writers; where a client has cleared that record, the condition decides.
+pub(super) fn owns_ingress(service: &Service) -> bool {
+    let Some(entries) = service.metadata.managed_fields.as_ref().filter(|entries| !entries.is_empty()) else {
+        return has_condition(service);
+    };
+    entries.iter().any(|entry| {
+        entry.manager.as_deref() == Some(FIELD_MANAGER)
+            && entry
+                .fields_v1
+                .as_ref()
+                .is_some_and(|fields| fields.0.pointer("/f:status/f:loadBalancer/f:ingress").is_some())
+    })
+}
+
 /// Addresses in the status.
 pub(super) fn ingress(service: &Service) -> Vec<std::net::IpAddr> {
     let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
@@ -142,7 +158,7 @@ fn service_input(name: &ServiceName, service: &Service) -> ServiceInput {
         ingress: ingress(service),
         families: families(service),
         created: created(service),
-        known: has_condition(service),
+        known: owns_ingress(service),
     }
 }
 
@@ -194,3 +210,7 @@ fn pool_spec(pool: &CiliumLoadBalancerIPPool) -> Result<PoolSpec, SelectorError>
         created: created(pool),
     })
 }
+
+#[cfg(test)]
+#[path = "index_tests.rs"]
+mod tests;

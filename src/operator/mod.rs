@@ -43,7 +43,8 @@ pub async fn run(config_path: &Path) -> Result<()> {
         _ = terminate.recv() => Ok(()),
     };
     tracing::info!("terminating; releasing the lease");
-    leadership.release().await?;
+    let released = tokio::time::timeout(lease::REQUEST_TIMEOUT, leadership.release()).await;
+    released.context("releasing the lease: no answer in time")??;
     outcome
 }
 
@@ -79,11 +80,17 @@ async fn follow(client: &Client, leadership: &mut Leadership) -> Result<()> {
                     }
                     Some(Ok(event)) => index.take(event),
                 }
-                for _ in 0..EVENTS_MAX {
-                    let Some(Some(Ok(event))) = futures::FutureExt::now_or_never(events.next()) else { break };
-                    index.take(event);
-                }
                 health.note("watch", Ok(()));
+                for _ in 0..EVENTS_MAX {
+                    match futures::FutureExt::now_or_never(events.next()) {
+                        Some(Some(Ok(event))) => index.take(event),
+                        Some(Some(Err(error))) => {
+                            health.note::<()>("watch", Err(error).context("watching pools and services"));
+                        }
+                        Some(None) => bail!("the watches ended"),
+                        None => break,
+                    }
+                }
             }
         }
         // Nothing is written before both lists are complete: an address might look free that is not (cilium #43131).
@@ -108,7 +115,14 @@ async fn carry_out(client: &Client, index: &mut Index, leadership: &Leadership) 
     let mut answers = futures::stream::iter(writes)
         .map(|write| {
             let allowed = leadership.may_write(Instant::now());
-            async move { if allowed { write.send(client).await } else { Ok(None) } }
+            // The lease's arithmetic rests on no write being on its way for longer than this.
+            async move {
+                if !allowed {
+                    return Ok(None);
+                }
+                let sent = tokio::time::timeout(lease::REQUEST_TIMEOUT, write.send(client)).await;
+                sent.context("a status write was not answered in time")?
+            }
         })
         .buffer_unordered(WRITES_MAX);
     let mut failures = Vec::new();

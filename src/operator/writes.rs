@@ -12,7 +12,7 @@ use portolan_core::ipam::{Outcome, Pool, PoolResult, ServiceResult, plan};
 use portolan_core::service::ServiceName;
 use serde_json::{Value, json};
 
-use super::index::{Event, Index, has_condition, ingress, is_ours};
+use super::index::{Event, Index, has_condition, ingress, is_ours, owns_ingress};
 use crate::api::pool::CiliumLoadBalancerIPPool;
 use crate::api::strings as names;
 
@@ -106,14 +106,18 @@ fn serve(service: &Service, result: &ServiceResult) -> Option<Value> {
     Some(body)
 }
 
-/// A Service that we served and that is not ours any more: its address and our condition go.
+/// A Service that we served and that is not ours any more: our condition goes, and the address if it is from us.
 fn withdraw(service: &Service) -> Option<Value> {
     let mut conditions = service.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
     conditions.retain(|condition| condition.type_ != names::CONDITION_SATISFIED);
-    Some(json!({
+    let mut body = json!({
         "metadata": {"resourceVersion": service.resource_version()},
-        "status": {"conditions": conditions, "loadBalancer": {"ingress": null}},
-    }))
+        "status": {"conditions": conditions},
+    });
+    if owns_ingress(service) {
+        body["status"]["loadBalancer"] = json!({"ingress": null});
+    }
+    Some(body)
 }
 
 fn pool_body(pool: &CiliumLoadBalancerIPPool, result: &PoolResult, invalid: &[String]) -> Option<Value> {

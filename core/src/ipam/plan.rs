@@ -18,7 +18,7 @@ pub struct ServiceInput {
     pub families: BTreeSet<Family>,
     /// Seconds since the epoch: of two holders of one address the older keeps it.
     pub created: i64,
-    /// It carries our condition: we have served it before.
+    /// The addresses in its status are from us.
     pub known: bool,
 }
 
@@ -110,14 +110,14 @@ pub fn plan(world: &World) -> Plan {
 }
 
 /// The addresses that a Service may keep. A pool that was disabled or lost a conflict since gives out no new ones, but
-/// takes none back.
+/// takes none back; nor does one that reserves its first and last address since.
 fn keep(world: &World, service: &ServiceInput, taken: &mut BTreeSet<IpAddr>) -> Vec<IpAddr> {
     let mut families = BTreeSet::new();
     let mut kept = Vec::new();
     for address in &service.ingress {
         let family = Family::of(*address);
-        let offered = selecting(world, service).iter().any(|(_, pool)| pool.offers(*address));
-        if offered && service.families.contains(&family) && !families.contains(&family) && taken.insert(*address) {
+        let covered = selecting(world, service).iter().any(|(_, pool)| pool.covers(*address));
+        if covered && service.families.contains(&family) && !families.contains(&family) && taken.insert(*address) {
             families.insert(family);
             kept.push(*address);
         }

@@ -150,6 +150,23 @@ fn a_full_pool_is_out_of_ips_and_bad_blocks_are_listed() {
     assert_eq!(Pool::new(&bad).errors.len(), 3);
 }
 
+#[test]
+fn an_address_that_is_reserved_since_stays_with_its_holder() {
+    let mut spec = pool(1, &["20.0.10.0/30"]);
+    spec.allow_first_last = Some(false);
+    let result = plan(&world(&[("p", spec)], &[("a", service(1, "x", &["20.0.10.0"])), ("b", service(2, "x", &[]))]));
+    assert_eq!(strings(&result.services[&name("a")].ingress), ["20.0.10.0"]);
+    assert_ne!(strings(&result.services[&name("b")].ingress), ["20.0.10.3"]);
+    assert_eq!((result.pools["p"].total, result.pools["p"].used), (2, 1), "it does not count among those to give out");
+}
+
+#[test]
+fn an_address_of_another_controller_stays_where_no_pool_selects() {
+    let mut foreign = service(1, "x", &["198.18.9.9"]);
+    foreign.known = false;
+    assert!(plan(&world(&[], &[("a", foreign)])).services.is_empty());
+}
+
 proptest! {
     #[test]
     fn addresses_are_unique_contained_and_stable(

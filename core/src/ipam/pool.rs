@@ -81,11 +81,17 @@ impl Pool {
         }
     }
 
+    /// Whether the address lies in the pool, reserved or not.
+    #[must_use]
+    pub fn covers(&self, address: IpAddr) -> bool {
+        self.ranges.iter().any(|range| range.contains(address))
+    }
+
     /// Whether the address lies in the pool and may be given out.
     #[must_use]
     pub fn offers(&self, address: IpAddr) -> bool {
         let left_out = self.reserved.contains(&(Family::of(address), number(address)));
-        !left_out && self.ranges.iter().any(|range| range.contains(address))
+        !left_out && self.covers(address)
     }
 
     /// Number of addresses that may be given out. Ranges of a pool that overlaps itself count twice; such a pool gives
