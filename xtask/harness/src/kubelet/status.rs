@@ -92,7 +92,12 @@ impl Board {
         if never && self.init.iter().any(|live| ended(live).is_some_and(|code| code != 0)) {
             return "Failed";
         }
-        if !self.main.is_empty() && self.main.iter().all(|live| ended(live).is_some()) {
+        // Controllers take a terminal phase as final, and between two runs of a container all may have ended: only what
+        // the restart policy will not start again counts.
+        let over = |live: &Live| {
+            matches!((self.restart_policy.as_str(), ended(live)), ("Never", Some(_)) | ("OnFailure", Some(0)))
+        };
+        if !self.main.is_empty() && self.main.iter().all(over) {
             return if self.main.iter().all(|live| ended(live) == Some(0)) { "Succeeded" } else { "Failed" };
         }
         let has_run = |live: &Live| !matches!(live.doing, Doing::Waiting { .. }) || live.restarts > 0;

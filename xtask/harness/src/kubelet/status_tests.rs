@@ -37,6 +37,11 @@ fn phases() {
         (vec![], vec![ended(0), running()], "Never", "Running"),
         (vec![], vec![ended(0), ended(0)], "Never", "Succeeded"),
         (vec![], vec![ended(0), ended(3)], "Never", "Failed"),
+        // A terminal phase is final for every controller: a container that will be started again may not give one.
+        (vec![], vec![ended(3)], "Always", "Running"),
+        (vec![], vec![ended(0)], "Always", "Running"),
+        (vec![], vec![ended(0), ended(3)], "OnFailure", "Running"),
+        (vec![], vec![ended(0), ended(0)], "OnFailure", "Succeeded"),
     ] {
         assert_eq!(board(init, main, policy).phase(), expected);
     }
