@@ -3,37 +3,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, with the line")]
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+mod support;
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
 use portolan::datapath::{Datapath, read};
 use portolan_core::datapath::Planner;
 use portolan_core::service::{Backend, Frontend, FrontendKind, PortName, Protocol, ServiceName, ServicePort};
-
-/// A BPF file system that goes with the test.
-struct Bpffs(PathBuf);
-
-impl Bpffs {
-    /// `None`, with the reason on standard error, where it cannot be had.
-    fn mount(name: &str) -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("skipped: needs root");
-            return None;
-        }
-        let dir = std::env::temp_dir().join(format!("portolan-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        mount(Some("bpf"), &dir, Some("bpf"), MsFlags::empty(), None::<&str>).unwrap();
-        Some(Self(dir))
-    }
-}
-
-impl Drop for Bpffs {
-    fn drop(&mut self) {
-        umount2(&self.0, MntFlags::MNT_DETACH).unwrap();
-        std::fs::remove_dir(&self.0).unwrap();
-    }
-}
+use support::Bpffs;
 
 fn world() -> BTreeMap<PortName, ServicePort> {
     let service = ServiceName { namespace: "default".into(), name: "web".into() };

@@ -6,7 +6,7 @@ use aya_ebpf::helpers::{bpf_get_prandom_u32, generated::bpf_ktime_get_coarse_ns}
 use aya_ebpf::programs::TcContext;
 use portolan_ebpf::{
     Addr, AddrKey, CONFIG_MASQUERADE, DIR_FORWARD, DIR_REPLY, Event, FAMILY_V4, FLOW_FIN_FORWARD, FLOW_FIN_REPLY,
-    FLOW_RST, FLOW_SEEN_REPLY, FlowKey, FlowVal, Hook, NODE_ADDR_LOCAL, NodeConfig, proto,
+    FLOW_RST, FLOW_SEEN_REPLY, FlowKey, FlowVal, Hook, NODE_ADDR_LOCAL, NodeConfig, flow_timeout_s, proto,
 };
 
 use crate::maps::{BACKENDS, DEVICES, ENDPOINTS, FLOWS, NODE_ADDRS, Scratch, config, count};
@@ -26,11 +26,14 @@ pub enum Outcome {
     Drop,
 }
 
-/// Draws of a source port before a new flow is dropped. Half full, 2^-16 of new flows fail.
+/// Draws of a source port before a new flow is dropped. Half full, 2^-16 of new flows fail. A port that nobody has is
+/// better than one whose flow has ended (the other side may still wait in TIME_WAIT), so the first half looks for one.
 const TRIES: u32 = 16;
 /// `last_seen_ns` is written at most once a second: a hot flow must not dirty its cache line on every packet.
-const TOUCH_NS: u64 = 1_000_000_000;
+const TOUCH_NS: u64 = SECOND_NS;
+const SECOND_NS: u64 = 1_000_000_000;
 const BPF_NOEXIST: u64 = 1;
+const BPF_EXIST: u64 = 2;
 
 /// Looks the packet's flow up, or begins one, and rewrites the packet.
 #[inline(always)]
@@ -64,6 +67,12 @@ fn known_reply(s: &mut Scratch) -> bool {
     let Some(found) = FLOWS.get_ptr_mut(&s.key) else { return false };
     // SAFETY: the entry outlives the program run; a concurrent writer can only change flags and time.
     let found = unsafe { &mut *found };
+    if opens(s) && found.closed() {
+        // The responder of a connection that has ended dials its former client: that is a flow of its own.
+        s.wire = *found;
+        end_reply(s);
+        return false;
+    }
     touch(found, s.tcp_flags, FLOW_SEEN_REPLY, FLOW_FIN_REPLY);
     s.wire = *found;
     if found.svc_id != 0 && s.tcp_flags & (TCP_FIN | TCP_RST) != 0 {
@@ -72,19 +81,41 @@ fn known_reply(s: &mut Scratch) -> bool {
     true
 }
 
-/// The forward entry decides on port reuse, so it must know that the other side closed.
+/// True for the packet that begins a TCP connection.
 #[inline(always)]
-fn mark_forward_closed(s: &mut Scratch) {
-    s.key = FlowKey {
-        src: s.wire.dst,
-        dst: s.wire.src,
-        sport: s.wire.dport,
-        dport: s.wire.sport,
-        proto: s.pkt.proto,
+fn opens(s: &Scratch) -> bool {
+    s.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN
+}
+
+/// Deletes both entries of the flow whose reply key is in `s.key` and whose reply value is in `s.wire`, and resets the
+/// wire tuple.
+#[inline(always)]
+fn end_reply(s: &mut Scratch) {
+    let _ = FLOWS.remove(&s.key);
+    s.key = forward_of(&s.wire, s.pkt.proto);
+    let _ = FLOWS.remove(&s.key);
+    reset_wire(s);
+}
+
+/// The forward key of the flow that has this reply value.
+#[inline(always)]
+fn forward_of(reply: &FlowVal, protocol: u8) -> FlowKey {
+    FlowKey {
+        src: reply.dst,
+        dst: reply.src,
+        sport: reply.dport,
+        dport: reply.sport,
+        proto: protocol,
         family: FAMILY_V4,
         dir: DIR_FORWARD,
         pad: 0,
-    };
+    }
+}
+
+/// The forward entry decides on port reuse, so it must know that the other side closed.
+#[inline(always)]
+fn mark_forward_closed(s: &mut Scratch) {
+    s.key = forward_of(&s.wire, s.pkt.proto);
     if let Some(forward) = FLOWS.get_ptr_mut(&s.key) {
         // SAFETY: as above.
         unsafe { (*forward).flags |= FLOW_FIN_REPLY };
@@ -97,12 +128,11 @@ fn known_forward(s: &mut Scratch) -> bool {
     let Some(found) = FLOWS.get_ptr_mut(&s.key) else { return false };
     // SAFETY: as in `known_reply`.
     let found = unsafe { &mut *found };
-    let syn = s.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN;
     let closed = found.flags & (FLOW_FIN_FORWARD | FLOW_FIN_REPLY | FLOW_RST) != 0;
     // SAFETY: only tested for presence.
     let gone = found.svc_id != 0 && unsafe { BACKENDS.get(&found.backend_id) }.is_none();
     s.wire = *found;
-    if (syn && closed) || gone {
+    if (opens(s) && closed) || gone {
         forget(s);
         return false;
     }
@@ -131,6 +161,12 @@ fn forget(s: &mut Scratch) {
     let _ = FLOWS.remove(&s.key);
     s.key = s.pkt;
     let _ = FLOWS.remove(&s.key);
+    reset_wire(s);
+}
+
+/// Makes the wire tuple what was received.
+#[inline(always)]
+pub fn reset_wire(s: &mut Scratch) {
     s.wire = FlowVal {
         src: s.pkt.src,
         dst: s.pkt.dst,
@@ -179,20 +215,16 @@ fn begin(ctx: &TcContext, s: &mut Scratch, hook: Hook) -> Outcome {
     let snat = source_to_use(ctx, s, hook, config, is_service);
     if let Some(addr) = snat {
         s.wire.src = Addr::from_v4_be(addr);
-        count(hook, Event::Snat);
-    }
-    if is_service {
-        count(hook, Event::ServiceNew);
-    } else {
-        count(hook, Event::Direct);
     }
     if s.later_fragment != 0 {
         // Its first fragment began the flow; reaching this means that entry is gone again.
         count(hook, Event::DropFragment);
         return Outcome::Drop;
     }
-    if let Err(outcome) = reserve(s, hook, config, snat.is_some()) {
-        return outcome;
+    match reserve(s, hook, config, snat.is_some()) {
+        Ok(Reserved::Known) => {}
+        Ok(Reserved::New) => count_new(hook, is_service, snat.is_some()),
+        Err(outcome) => return outcome,
     }
     if rewrite::needed(s) {
         s.key = s.pkt;
@@ -207,6 +239,19 @@ fn begin(ctx: &TcContext, s: &mut Scratch, hook: Hook) -> Outcome {
         }
     }
     Outcome::Route
+}
+
+#[inline(always)]
+fn count_new(hook: Hook, is_service: bool, snat: bool) {
+    if is_service {
+        count(hook, Event::ServiceNew);
+    }
+    if snat {
+        count(hook, Event::Snat);
+    }
+    if !is_service && !snat {
+        count(hook, Event::Direct);
+    }
 }
 
 /// The source address that the packet must get so that the answer comes back through this node, if any.
@@ -236,9 +281,17 @@ fn source_to_use(ctx: &TcContext, s: &Scratch, hook: Hook, config: &NodeConfig, 
     }
 }
 
+/// How a wire tuple came to be this packet's.
+enum Reserved {
+    /// It is new.
+    New,
+    /// It was this flow's already: flows that need no rewriting have only this entry.
+    Known,
+}
+
 /// Reserves the wire tuple by its reply entry; draws another source port where it is taken.
 #[inline(always)]
-fn reserve(s: &mut Scratch, hook: Hook, config: &NodeConfig, snat: bool) -> Result<(), Outcome> {
+fn reserve(s: &mut Scratch, hook: Hook, config: &NodeConfig, snat: bool) -> Result<Reserved, Outcome> {
     let (low, high) = (u32::from(config.snat_port_min), u32::from(config.snat_port_max));
     let span = if high >= low { high - low + 1 } else { 1 };
     let mut port = u32::from(u16::from_be(s.pkt.sport));
@@ -254,25 +307,21 @@ fn reserve(s: &mut Scratch, hook: Hook, config: &NodeConfig, snat: bool) -> Resu
             if attempt > 0 {
                 count(hook, Event::PortMoved);
             }
-            return Ok(());
+            return Ok(Reserved::New);
         }
-        match FLOWS.get_ptr_mut(&s.key) {
-            None => {
-                count(hook, Event::DropMapFull);
-                return Err(Outcome::Drop);
-            }
-            Some(held) => {
-                // SAFETY: as in `known_reply`.
-                let held = unsafe { &mut *held };
-                let ours = held.src == s.val.src
-                    && held.dst == s.val.dst
-                    && held.sport == s.val.sport
-                    && held.dport == s.val.dport;
-                if ours {
-                    touch(held, s.tcp_flags, 0, FLOW_FIN_FORWARD);
-                    return Ok(());
-                }
-            }
+        let Some(held) = FLOWS.get_ptr_mut(&s.key) else {
+            count(hook, Event::DropMapFull);
+            return Err(Outcome::Drop);
+        };
+        // SAFETY: as in `known_reply`.
+        let held = unsafe { &mut *held };
+        if same_original(held, &s.val) {
+            touch(held, s.tcp_flags, 0, FLOW_FIN_FORWARD);
+            return Ok(Reserved::Known);
+        }
+        if attempt >= TRIES / 2 && has_ended(held, &s.val, s.pkt.proto) && take_over(s, held) {
+            count(hook, Event::PortReclaimed);
+            return Ok(Reserved::New);
         }
         if echo_reply {
             break;
@@ -281,6 +330,34 @@ fn reserve(s: &mut Scratch, hook: Hook, config: &NodeConfig, snat: bool) -> Resu
     }
     count(hook, Event::DropNoPort);
     Err(Outcome::Drop)
+}
+
+#[inline(always)]
+fn same_original(held: &FlowVal, ours: &FlowVal) -> bool {
+    held.src == ours.src && held.dst == ours.dst && held.sport == ours.sport && held.dport == ours.dport
+}
+
+/// Whether the flow that holds a wire tuple is over, so that another may have it before the agent sweeps it away.
+#[inline(always)]
+fn has_ended(held: &FlowVal, ours: &FlowVal, protocol: u8) -> bool {
+    held.closed() || ours.last_seen_ns.saturating_sub(held.last_seen_ns) > flow_timeout_s(protocol, held) * SECOND_NS
+}
+
+/// Puts this packet's flow (`s.val`) in the place of one that has ended, whose reply value is `held` and whose reply key
+/// is in `s.key`.
+#[inline(always)]
+fn take_over(s: &mut Scratch, held: &FlowVal) -> bool {
+    let forward = forward_of(held, s.pkt.proto);
+    if let Some(other) = FLOWS.get_ptr_mut(&forward) {
+        // SAFETY: as in `known_reply`.
+        let other = unsafe { &*other };
+        // The former owner may have begun anew with another wire tuple in the meantime.
+        let here = other.sport == s.wire.sport && other.src == s.wire.src && other.dst == s.wire.dst;
+        if here && FLOWS.remove(&forward).is_err() {
+            return false;
+        }
+    }
+    FLOWS.insert(&s.key, &s.val, BPF_EXIST).is_ok()
 }
 
 #[inline(always)]
@@ -334,8 +411,9 @@ pub fn is_own(addr: &Addr) -> bool {
     node_addr(addr) & NODE_ADDR_LOCAL != 0 || is_loopback(addr)
 }
 
+/// True for pods of this node.
 #[inline(always)]
-fn is_pod_here(addr: &Addr) -> bool {
+pub fn is_pod_here(addr: &Addr) -> bool {
     let key = AddrKey { addr: *addr, family: FAMILY_V4, pad: [0; 3] };
     // SAFETY: only tested for presence.
     unsafe { ENDPOINTS.get(&key) }.is_some()

@@ -29,10 +29,11 @@ pub fn translate_error(ctx: &TcContext, s: &mut Scratch, hook: Hook) -> Outcome 
 fn translate(ctx: &TcContext, s: &mut Scratch) -> Result<bool, i64> {
     let at = s.l4 + 8;
     let quoted = ctx.load::<Ipv4>(at as usize)?;
-    if quoted.vihl != 0x45 || (quoted.proto != proto::TCP && quoted.proto != proto::UDP) {
+    if quoted.vihl != 0x45 {
         return Ok(false);
     }
-    let ports = ctx.load::<[u16; 2]>((at + 20) as usize)?;
+    let echo = quoted.proto == proto::ICMP;
+    let Some(ports) = quoted_ports(ctx, at + 20, quoted.proto)? else { return Ok(false) };
     // The quoted packet reversed: as a reply it would hit the reply entry if we sent the quoted one to a backend, as a
     // request the forward entry if we sent it to a client.
     s.key = FlowKey {
@@ -57,8 +58,13 @@ fn translate(ctx: &TcContext, s: &mut Scratch) -> Result<bool, i64> {
     let (src, dst) = (found.dst.v4_be(), found.src.v4_be());
     inner_address(ctx, at, 12, quoted.src, src)?;
     inner_address(ctx, at, 16, quoted.dst, dst)?;
-    rewrite::port(ctx, at + 20, ports[0], found.dport, (s.l4 + 2, 0))?;
-    rewrite::port(ctx, at + 22, ports[1], found.sport, (s.l4 + 2, 0))?;
+    if echo {
+        let (old, new) = if ports[0] != 0 { (ports[0], found.dport) } else { (ports[1], found.sport) };
+        rewrite::port(ctx, at + 24, old, new, (s.l4 + 2, 0))?;
+    } else {
+        rewrite::port(ctx, at + 20, ports[0], found.dport, (s.l4 + 2, 0))?;
+        rewrite::port(ctx, at + 22, ports[1], found.sport, (s.l4 + 2, 0))?;
+    }
     let (outer_src, outer_dst) = (s.pkt.src.v4_be(), s.pkt.dst.v4_be());
     if outer_dst == quoted.src && outer_dst != src {
         ctx.l3_csum_replace(IP_CSUM as usize, u64::from(outer_dst), u64::from(src), 4)?;
@@ -71,6 +77,25 @@ fn translate(ctx: &TcContext, s: &mut Scratch) -> Result<bool, i64> {
         s.wire.src = Addr::from_v4_be(dst);
     }
     Ok(true)
+}
+
+/// Source and destination port of the quoted packet as its flow's key has them: of an echo request the id is the source
+/// port, of a reply the destination port. `None` for what has no flow.
+#[inline(always)]
+fn quoted_ports(ctx: &TcContext, l4: u32, protocol: u8) -> Result<Option<[u16; 2]>, i64> {
+    match protocol {
+        proto::TCP | proto::UDP => ctx.load::<[u16; 2]>(l4 as usize).map(Some),
+        proto::ICMP => {
+            let kind = ctx.load::<u8>(l4 as usize)?;
+            let id = ctx.load::<u16>((l4 + 4) as usize)?;
+            Ok(match kind {
+                8 => Some([id, 0]),
+                0 => Some([0, id]),
+                _ => None,
+            })
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Replaces an address of the quoted header. Its own checksum changes along, so that the sum over the ICMP message, and

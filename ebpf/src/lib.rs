@@ -256,6 +256,33 @@ pub const FLOW_SEEN_REPLY: u32 = 1 << 2;
 /// RST seen from either side.
 pub const FLOW_RST: u32 = 1 << 3;
 
+impl FlowVal {
+    /// Both sides have closed, or one has reset.
+    #[inline(always)]
+    pub const fn closed(&self) -> bool {
+        const BOTH: u32 = FLOW_FIN_FORWARD | FLOW_FIN_REPLY;
+        self.flags & FLOW_RST != 0 || self.flags & BOTH == BOTH
+    }
+}
+
+/// How long the entry of a flow may be silent, in seconds (the field's values, cilium's `bpf-ct-timeout-*`): a TCP
+/// connection that has closed.
+pub const TIMEOUT_CLOSED_S: u64 = 10;
+/// A TCP connection, open or closed on one side only: the other may still send for long.
+pub const TIMEOUT_TCP_S: u64 = 8000;
+/// Anything that has no connections.
+pub const TIMEOUT_OTHER_S: u64 = 60;
+
+/// How long an entry with this key and value may be silent, in seconds.
+#[inline(always)]
+pub const fn flow_timeout_s(protocol: u8, value: &FlowVal) -> u64 {
+    match protocol {
+        proto::TCP if value.closed() => TIMEOUT_CLOSED_S,
+        proto::TCP => TIMEOUT_TCP_S,
+        _ => TIMEOUT_OTHER_S,
+    }
+}
+
 /// Map `sock_rev`: where a socket believes it is connected to, by where socket LB sent it.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -284,7 +311,7 @@ pub struct SockRevVal {
     pub svc_id: u32,
 }
 
-/// Map `fragments`: ports of a fragmented datagram, learned from its first fragment.
+/// Map `fragments`: ports (or echo id) of a fragmented datagram, learned from its first fragment.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct FragKey {
@@ -340,15 +367,15 @@ pub enum Hook {
 pub enum Event {
     /// The program ran.
     Seen = 0,
-    /// A backend was chosen for a new flow, connection or datagram to a Service.
+    /// A flow to a Service began and has its backend; with socket LB, a connection or a datagram.
     ServiceNew = 1,
     /// A packet of a known flow was rewritten towards its backend.
     Forward = 2,
     /// A reply was rewritten back.
     Reply = 3,
-    /// A flow that needs no rewriting was recorded.
+    /// A flow that needs no rewriting began.
     Direct = 4,
-    /// The source was translated to an address of this node (masquerade or SNAT).
+    /// A flow began whose source is translated to an address of this node (masquerade or SNAT).
     Snat = 5,
     /// The source port was changed because the original one was taken towards that backend.
     PortMoved = 6,
@@ -366,7 +393,7 @@ pub enum Event {
     DropClusterIpFromOutside = 12,
     /// Dropped: no free source port towards that backend.
     DropNoPort = 13,
-    /// Dropped: a later fragment arrived before its first.
+    /// Dropped: a later fragment of what may have to be translated arrived before its first.
     DropFragment = 14,
     /// Dropped: the packet is malformed.
     DropInvalid = 15,
@@ -378,6 +405,8 @@ pub enum Event {
     DropRewrite = 18,
     /// An ICMP error about a known flow was translated.
     IcmpError = 19,
+    /// The source port of a flow that had ended was given to a new one.
+    PortReclaimed = 20,
 }
 
 /// Number of hooks a `metrics` array has room for.
@@ -390,7 +419,7 @@ pub const HOOK_NAMES: [&str; 9] =
     ["from-pod", "to-pod", "from-netdev", "to-netdev", "to-lo", "connect4", "sendmsg4", "recvmsg4", "getpeername4"];
 
 /// Names of the events by number, for people and JSON.
-pub const EVENT_NAMES: [&str; 20] = [
+pub const EVENT_NAMES: [&str; 21] = [
     "seen",
     "service-new",
     "forward",
@@ -411,6 +440,7 @@ pub const EVENT_NAMES: [&str; 20] = [
     "drop-no-slot",
     "drop-rewrite",
     "icmp-error",
+    "port-reclaimed",
 ];
 
 /// Index of a counter in map `metrics` (per-CPU array of `u64`).

@@ -76,10 +76,11 @@ fn run(ctx: &TcContext, hook: Hook) -> i32 {
             count(hook, Event::DropInvalid);
             return DROP;
         }
-        packet::Parsed::FragmentWithoutFirst => {
+        packet::Parsed::FragmentWithoutFirst if service::may_translate(s, hook) => {
             count(hook, Event::DropFragment);
             return DROP;
         }
+        packet::Parsed::FragmentWithoutFirst => return NEXT,
         packet::Parsed::NotIpv4 => return NEXT,
     };
     match outcome {

@@ -120,10 +120,7 @@ fn layer4(ctx: &TcContext, s: &mut Scratch, ip: &Ipv4, more: bool) -> Parsed {
                 let Ok(flags) = ctx.load::<u8>(l4 + 13) else { return Parsed::Invalid };
                 s.tcp_flags = u32::from(flags);
             }
-            if more {
-                let key = frag_key(s, ip);
-                let _ = FRAGMENTS.insert(&key, &FragVal { sport: ports[0], dport: ports[1] }, 0);
-            }
+            remember_fragment(s, ip, more);
             Parsed::Flow
         }
         proto::ICMP => {
@@ -136,6 +133,7 @@ fn layer4(ctx: &TcContext, s: &mut Scratch, ip: &Ipv4, more: bool) -> Parsed {
                     } else {
                         s.pkt.dport = id;
                     }
+                    remember_fragment(s, ip, more);
                     Parsed::Flow
                 }
                 3 | 11 | 12 => Parsed::IcmpError,
@@ -147,8 +145,16 @@ fn layer4(ctx: &TcContext, s: &mut Scratch, ip: &Ipv4, more: bool) -> Parsed {
 }
 
 #[inline(always)]
+fn remember_fragment(s: &Scratch, ip: &Ipv4, more: bool) {
+    if more {
+        let key = frag_key(s, ip);
+        let _ = FRAGMENTS.insert(&key, &FragVal { sport: s.pkt.sport, dport: s.pkt.dport }, 0);
+    }
+}
+
+#[inline(always)]
 fn recall_fragment(s: &mut Scratch, ip: &Ipv4) -> Parsed {
-    if ip.proto != proto::TCP && ip.proto != proto::UDP {
+    if ip.proto != proto::TCP && ip.proto != proto::UDP && ip.proto != proto::ICMP {
         return Parsed::Untracked;
     }
     let key = frag_key(s, ip);

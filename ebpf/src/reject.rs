@@ -15,11 +15,15 @@ use crate::route;
 
 /// IPv4 header plus ICMP header.
 const GROWTH: u32 = 28;
-/// Quoted bytes of a TCP packet: both headers. Not less, because the kernel refuses to cut a packet whose partial
-/// checksum lies further behind.
-const QUOTE_TCP: u32 = 40;
-/// Quoted bytes otherwise (RFC 792: header and 64 bits).
-const QUOTE: u32 = 28;
+/// Words that are quoted of a TCP packet behind its IP header: all of its own. Not fewer, because the kernel refuses to
+/// cut a packet whose partial checksum lies further behind.
+const QUOTE_TCP: usize = 5;
+/// Words that are quoted of all else (RFC 792: 64 bits).
+const QUOTE: usize = 2;
+/// Where the checksum lies in a TCP header.
+const CSUM_TCP: u32 = 16;
+/// Where the checksum lies in a UDP header.
+const CSUM_UDP: u32 = 6;
 const BPF_ADJ_ROOM_MAC: u32 = 1;
 
 /// Turns the packet into the refusal of itself and sends it back.
@@ -28,9 +32,9 @@ pub fn port_unreachable(ctx: &TcContext, s: &mut Scratch, hook: Hook) -> i32 {
     let built = if s.l4 != ETH_LEN + 20 || s.later_fragment != 0 {
         Err(0)
     } else if s.pkt.proto == proto::TCP {
-        build(ctx, s, QUOTE_TCP)
+        build::<QUOTE_TCP>(ctx, s, CSUM_TCP)
     } else {
-        build(ctx, s, QUOTE)
+        build::<QUOTE>(ctx, s, CSUM_UDP)
     };
     if built.is_err() {
         count(hook, Event::DropRewrite);
@@ -40,23 +44,21 @@ pub fn port_unreachable(ctx: &TcContext, s: &mut Scratch, hook: Hook) -> i32 {
 }
 
 #[inline(always)]
-fn build(ctx: &TcContext, s: &mut Scratch, quote: u32) -> Result<(), i64> {
+fn build<const WORDS: usize>(ctx: &TcContext, s: &mut Scratch, checksum: u32) -> Result<(), i64> {
     let skb = ctx.skb.skb.cast();
-    // SAFETY: helper calls on a valid context.
-    let cut = unsafe { bpf_skb_change_tail(skb, ETH_LEN + quote, 0) };
-    if cut != 0 {
-        return Err(cut as i64);
-    }
-    // SAFETY: as above.
+    let length = 20 + 4 * WORDS as u32;
+    s.buf = [0; 12];
+    cut::<WORDS>(ctx, s, checksum)?;
+    // SAFETY: a helper call on a valid context.
     let grown = unsafe { bpf_skb_adjust_room(skb, GROWTH as i32, BPF_ADJ_ROOM_MAC, 0) };
     if grown != 0 {
         return Err(grown as i64);
     }
-    let icmp_sum = icmp_checksum(ctx, s, quote)?;
+    let icmp_sum = icmp_checksum(ctx, s)?;
     let mut ip = Ipv4 {
         vihl: 0x45,
         tos: 0xc0,
-        len: ((GROWTH + quote) as u16).to_be(),
+        len: ((GROWTH + length) as u16).to_be(),
         id: 0,
         frag: 0x4000_u16.to_be(),
         ttl: 64,
@@ -73,26 +75,52 @@ fn build(ctx: &TcContext, s: &mut Scratch, quote: u32) -> Result<(), i64> {
     ctx.store((ETH_LEN + 20) as usize, &icmp, 0)
 }
 
+/// Index in the checksum buffer of what is quoted behind the IP header.
+const LAYER4: usize = 7;
+
+/// Cuts the packet to what is quoted and puts what counts of it into the checksum buffer.
+///
+/// A packet that the machine itself made (another namespace or virtual machine) may still have a partial checksum: the
+/// device completes it over what is left of the packet, after the ICMP checksum has been computed. Completing it makes
+/// the layer 4 header sum up to the complement of the partial sum, whatever else is in it, so that is what counts then.
+/// No helper tells that state, but the kernel refuses to cut such a packet before the end of its checksum.
+#[inline(always)]
+fn cut<const WORDS: usize>(ctx: &TcContext, s: &mut Scratch, checksum: u32) -> Result<(), i64> {
+    let at = ETH_LEN + 20;
+    let header = ctx.load::<[u32; WORDS]>(at as usize)?;
+    let partial = ctx.load::<u16>((at + checksum) as usize)?;
+    if tail(ctx, at + checksum + 1).is_err() {
+        s.buf[LAYER4] = u32::from(!partial);
+        return tail(ctx, at + 4 * WORDS as u32);
+    }
+    tail(ctx, at + 4 * WORDS as u32)?;
+    ctx.store(at as usize, &header, 0)?;
+    let mut word = 0;
+    while word < WORDS {
+        s.buf[LAYER4 + word] = header[word];
+        word += 1;
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn tail(ctx: &TcContext, length: u32) -> Result<(), i64> {
+    // SAFETY: a helper call on a valid context.
+    match unsafe { bpf_skb_change_tail(ctx.skb.skb.cast(), length, 0) } {
+        0 => Ok(()),
+        error => Err(error as i64),
+    }
+}
+
 /// Checksum over the ICMP header and the quoted packet.
 #[inline(always)]
-fn icmp_checksum(ctx: &TcContext, s: &mut Scratch, quote: u32) -> Result<u16, i64> {
-    let from = (ETH_LEN + GROWTH) as usize;
-    s.buf = [0; 12];
+fn icmp_checksum(ctx: &TcContext, s: &mut Scratch) -> Result<u16, i64> {
     s.buf[0] = 0x0303_0000_u32.to_be();
-    if quote == QUOTE_TCP {
-        let quoted = ctx.load::<[u32; 10]>(from)?;
-        let mut at = 0;
-        while at < 10 {
-            s.buf[at + 2] = quoted[at];
-            at += 1;
-        }
-    } else {
-        let quoted = ctx.load::<[u32; 7]>(from)?;
-        let mut at = 0;
-        while at < 7 {
-            s.buf[at + 2] = quoted[at];
-            at += 1;
-        }
+    let quoted = ctx.load::<[u32; 5]>((ETH_LEN + GROWTH) as usize)?;
+    let mut at = 0;
+    while at < 5 {
+        s.buf[at + 2] = quoted[at];
+        at += 1;
     }
     // SAFETY: the buffer is 48 bytes; its unused tail is zero and adds nothing.
     let sum = unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, s.buf.as_mut_ptr(), 48, 0) };

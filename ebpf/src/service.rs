@@ -6,7 +6,7 @@ use portolan_ebpf::{
     SlotKey, proto,
 };
 
-use crate::engine::is_own;
+use crate::engine::{is_own, is_pod_here};
 use crate::maps::{BACKENDS, FRONTENDS, SERVICES, SLOTS, Scratch, count};
 
 /// What a look-up said.
@@ -63,15 +63,28 @@ fn unknown_port(s: &Scratch, hook: Hook, own: bool, outside: bool) -> Choice {
     if own {
         return Choice::NoService;
     }
-    let key = FrontendKey { addr: s.pkt.dst, port: 0, proto: 0, family: FAMILY_V4 };
-    // SAFETY: copied out at once.
-    let Some(wildcard) = (unsafe { FRONTENDS.get(&key) }).copied() else { return Choice::NoService };
+    let Some(wildcard) = vip(&s.pkt.dst) else { return Choice::NoService };
     if outside && wildcard.flags & FRONTEND_CLUSTER_IP != 0 {
         count(hook, Event::DropClusterIpFromOutside);
         return Choice::Drop;
     }
     count(hook, Event::RejectNoPort);
     Choice::Reject
+}
+
+/// The entry that marks an address as a VIP.
+#[inline(always)]
+pub fn vip(addr: &Addr) -> Option<FrontendVal> {
+    let key = FrontendKey { addr: *addr, port: 0, proto: 0, family: FAMILY_V4 };
+    // SAFETY: copied out at once.
+    unsafe { FRONTENDS.get(&key) }.copied()
+}
+
+/// Whether a packet whose ports are not known may be one that has to be translated. What the node's own sockets send and
+/// get is left to the stack: it puts fragments together in any order.
+#[inline(always)]
+pub fn may_translate(s: &Scratch, hook: Hook) -> bool {
+    matches!(hook, Hook::FromPod) || is_pod_here(&s.pkt.dst) || vip(&s.pkt.dst).is_some()
 }
 
 /// The frontend of an address and port; `own` says that the address is this node's, so NodePorts apply.

@@ -24,8 +24,9 @@ use tokio::sync::Mutex;
 use crate::api::config::{self, Config};
 use crate::datapath::Datapath;
 use crate::node::devices::{self, Native};
+use crate::node::kernel;
 use crate::sys::netlink::Netlink;
-use crate::sys::{bpf, cgroup, sysctl};
+use crate::sys::{bpf, cgroup};
 use crate::telemetry::{self, health::Health};
 
 /// BPF file system of the node.
@@ -79,7 +80,7 @@ pub async fn run(config_path: &Path) -> Result<()> {
     let client = crate::k8s::client::connect(&config).await?;
     let server_version = client.apiserver_version().await.context("asking the API server for its version")?.git_version;
     let pod_cidr = nodes::wait_for_pod_cidr(&Api::<Node>::all(client.clone()), &node_name).await?;
-    prepare_kernel()?;
+    kernel::prepare()?;
     let natives = devices::native(&mut Netlink::open()?, &config.devices, node_ip)?;
     let datapath = start_datapath(&config, node_ip, &natives)?;
     let pins = datapath.pins().to_path_buf();
@@ -150,25 +151,6 @@ fn env(name: &str) -> Result<String> {
 #[must_use]
 pub fn default_config() -> PathBuf {
     PathBuf::from(config::PATH)
-}
-
-/// What the datapath needs of the kernel's own networking.
-fn prepare_kernel() -> Result<()> {
-    for (name, value) in [
-        // bpf_fib_lookup answers only for devices that forward.
-        ("ipv4/ip_forward", "1"),
-        // A node that dials its own NodePort gets the answer from its own address, by lo.
-        ("ipv4/conf/lo/accept_local", "1"),
-        // The kernel takes the maximum of "all" and the device's; replies of Services come by a pod's device with the
-        // Service's address.
-        ("ipv4/conf/all/rp_filter", "0"),
-        ("ipv4/conf/lo/rp_filter", "0"),
-    ] {
-        if sysctl::set(name, value).with_context(|| format!("setting net.{}", name.replace('/', ".")))? {
-            tracing::info!(name, value, "set a sysctl");
-        }
-    }
-    Ok(())
 }
 
 fn start_datapath(config: &Config, node_ip: Ipv4Addr, natives: &[Native]) -> Result<Datapath> {

@@ -4,7 +4,7 @@
 pub mod client;
 pub mod plugin;
 pub mod protocol;
-mod wire;
+pub mod wire;
 
 /// Socket of the agent.
 pub const SOCKET: &str = "/run/portolan/cni.sock";

@@ -9,13 +9,18 @@ use crate::sys::netlink::{Link, Netlink, ROUTE_PROTOCOL, Route};
 use crate::sys::{netns, sysctl};
 
 /// The two ends of a veth.
-pub(super) struct Pair {
-    pub(super) host: Link,
-    pub(super) pod: Link,
+pub struct Pair {
+    /// The node's side.
+    pub host: Link,
+    /// The pod's side.
+    pub pod: Link,
 }
 
 /// Makes the pair and configures both ends. Doing it again repairs what is missing.
-pub(super) fn make(device: &str, ifname: &str, namespace: &File, address: Ipv4Addr, mtu: u32) -> io::Result<Pair> {
+///
+/// # Errors
+/// If the kernel refuses; what was made stays, for `remove` or another try.
+pub fn make(device: &str, ifname: &str, namespace: &File, address: Ipv4Addr, mtu: u32) -> io::Result<Pair> {
     let mut node = Netlink::open()?;
     match node.add_veth(device, ifname, namespace, mtu) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -52,7 +57,10 @@ fn inside(ifname: &str, address: Ipv4Addr, host_mac: [u8; 6]) -> io::Result<Link
 }
 
 /// Whether both ends are there and the pod's has its address.
-pub(super) fn check(device: &str, ifname: &str, namespace: &File, address: Ipv4Addr) -> io::Result<()> {
+///
+/// # Errors
+/// `NotFound` with what is missing.
+pub fn check(device: &str, ifname: &str, namespace: &File, address: Ipv4Addr) -> io::Result<()> {
     find(&mut Netlink::open()?, device)?;
     netns::within(namespace, || {
         let mut netlink = Netlink::open()?;
@@ -63,7 +71,10 @@ pub(super) fn check(device: &str, ifname: &str, namespace: &File, address: Ipv4A
 }
 
 /// Removes the pair.
-pub(super) fn remove(device: &str) -> io::Result<()> {
+///
+/// # Errors
+/// If the kernel refuses; a pair that is not there is no error.
+pub fn remove(device: &str) -> io::Result<()> {
     Netlink::open()?.delete_link(device)
 }
 

@@ -1,27 +1,14 @@
 //! Sweeping the flow table: entries of flows that have ended or fallen silent go, so that the LRU need not evict live
-//! ones. Timeouts follow the field's (research: TCP 8000 s, closing 10 s, other 60 s).
+//! ones.
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use aya::maps::{HashMap, Map, MapData};
-use portolan_ebpf::{FLOW_FIN_FORWARD, FLOW_FIN_REPLY, FLOW_RST, FlowKey, FlowVal, proto};
+use portolan_ebpf::{FlowKey, FlowVal, flow_timeout_s};
 
 use crate::sys::abi::Abi;
-
-/// How long an entry may be silent.
-#[must_use]
-pub fn timeout(key: &FlowKey, value: &FlowVal) -> Duration {
-    let closed = value.flags & FLOW_RST != 0
-        || value.flags & (FLOW_FIN_FORWARD | FLOW_FIN_REPLY) == FLOW_FIN_FORWARD | FLOW_FIN_REPLY;
-    match key.proto {
-        proto::TCP if closed => Duration::from_secs(10),
-        // One side closed, or only the side that this entry sees: the other may still send for long.
-        proto::TCP => Duration::from_secs(8000),
-        _ => Duration::from_secs(60),
-    }
-}
 
 /// Removes entries that have timed out at `now_ns` (CLOCK_MONOTONIC); returns how many went and how many stay.
 ///
@@ -35,7 +22,7 @@ pub fn sweep(pins: &Path, now_ns: u64) -> Result<(usize, usize)> {
     for entry in map.iter() {
         let (key, value) = entry.context("reading map flows")?;
         let silent = Duration::from_nanos(now_ns.saturating_sub(value.0.last_seen_ns));
-        if silent > timeout(&key.0, &value.0) {
+        if silent > Duration::from_secs(flow_timeout_s(key.0.proto, &value.0)) {
             dead.push(key);
         } else {
             alive += 1;

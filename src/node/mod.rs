@@ -3,4 +3,5 @@
 pub mod devices;
 pub mod endpoint;
 pub mod ipam;
+pub mod kernel;
 pub mod routes;
