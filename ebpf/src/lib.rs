@@ -359,6 +359,12 @@ pub enum Hook {
     Recvmsg4 = 7,
     /// cgroup getpeername4.
     Getpeername4 = 8,
+    /// cgroup connect6, for IPv4-mapped addresses.
+    Connect6 = 9,
+    /// cgroup recvmsg6, for IPv4-mapped addresses.
+    Recvmsg6 = 10,
+    /// cgroup getpeername6, for IPv4-mapped addresses.
+    Getpeername6 = 11,
 }
 
 /// What happened; second index of map `metrics`.
@@ -415,8 +421,20 @@ pub const HOOKS_MAX: u32 = 16;
 pub const EVENTS_MAX: u32 = 32;
 
 /// Names of the hooks by number, for people and JSON.
-pub const HOOK_NAMES: [&str; 9] =
-    ["from-pod", "to-pod", "from-netdev", "to-netdev", "to-lo", "connect4", "sendmsg4", "recvmsg4", "getpeername4"];
+pub const HOOK_NAMES: [&str; 12] = [
+    "from-pod",
+    "to-pod",
+    "from-netdev",
+    "to-netdev",
+    "to-lo",
+    "connect4",
+    "sendmsg4",
+    "recvmsg4",
+    "getpeername4",
+    "connect6",
+    "recvmsg6",
+    "getpeername6",
+];
 
 /// Names of the events by number, for people and JSON.
 pub const EVENT_NAMES: [&str; 21] = [

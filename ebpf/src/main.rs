@@ -115,6 +115,24 @@ pub fn getpeername4(ctx: SockAddrContext) -> i32 {
     socket::to_frontend(&ctx, Hook::Getpeername4)
 }
 
+/// TCP connect and UDP connect of an IPv6 socket.
+#[cgroup_sock_addr(connect6)]
+pub fn connect6(ctx: SockAddrContext) -> i32 {
+    socket::to_backend(&ctx, Hook::Connect6)
+}
+
+/// As `recvmsg4`, of an IPv6 socket.
+#[cgroup_sock_addr(recvmsg6)]
+pub fn recvmsg6(ctx: SockAddrContext) -> i32 {
+    socket::to_frontend(&ctx, Hook::Recvmsg6)
+}
+
+/// As `getpeername4`, of an IPv6 socket.
+#[cgroup_sock_addr(getpeername6)]
+pub fn getpeername6(ctx: SockAddrContext) -> i32 {
+    socket::to_frontend(&ctx, Hook::Getpeername6)
+}
+
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

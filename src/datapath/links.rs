@@ -16,7 +16,8 @@ use aya::sys::SyscallError;
 use crate::sys::bpf;
 
 /// Programs of socket LB.
-pub const CGROUP_PROGRAMS: [&str; 4] = ["connect4", "sendmsg4", "recvmsg4", "getpeername4"];
+pub const CGROUP_PROGRAMS: [&str; 7] =
+    ["connect4", "sendmsg4", "recvmsg4", "getpeername4", "connect6", "recvmsg6", "getpeername6"];
 
 /// File name of a pinned link.
 pub struct LinkName(pub String);

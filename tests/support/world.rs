@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::Path;
 
 use nix::sched::{CloneFlags, unshare};
 use portolan::cni::wire;
@@ -18,7 +19,9 @@ use portolan::sys::netlink::{Netlink, ROUTE_PROTOCOL, Route};
 use portolan::sys::{bpf, netns, sysctl};
 use portolan_core::datapath::Planner;
 use portolan_core::service::{Backend, Frontend, FrontendKind, PortName, Protocol, ServiceName, ServicePort};
-use portolan_ebpf::{Addr, CONFIG_MASQUERADE, DeviceVal, EndpointVal, NODE_ADDR_LOCAL, NODE_ADDR_REMOTE, NodeConfig};
+use portolan_ebpf::{
+    Addr, CONFIG_MASQUERADE, CONFIG_SOCKET_LB, DeviceVal, EndpointVal, NODE_ADDR_LOCAL, NODE_ADDR_REMOTE, NodeConfig,
+};
 
 use super::Bpffs;
 
@@ -110,6 +113,14 @@ impl World {
         };
         self.services.insert(PortName { service, port, protocol }, value);
         self.datapath.apply(&self.planner.plan(&self.services)).unwrap();
+    }
+
+    /// Switches socket LB on for the processes of a cgroup.
+    pub fn socket_lb(&mut self, cgroup: &Path) {
+        let mut config = read::config(self.datapath.pins()).unwrap();
+        config.flags |= CONFIG_SOCKET_LB;
+        self.datapath.configure(config).unwrap();
+        self.datapath.socket_lb(cgroup, true).unwrap();
     }
 
     /// A counter of the datapath.
