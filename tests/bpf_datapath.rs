@@ -239,3 +239,16 @@ fn a_flow_is_counted_once() {
     assert_eq!(world.counter("from-pod", "service-new"), 1);
     assert_eq!(world.counter("from-pod", "snat"), 0);
 }
+
+#[test]
+fn a_link_whose_device_is_gone_is_told_from_one_that_works() {
+    let Some(world) = World::new("links") else { return };
+    let attached = |name: &str| {
+        let links = portolan::datapath::read::links(world.datapath.pins()).unwrap();
+        links.into_iter().find(|link| link.name == name).expect("the link is pinned").target != 0
+    };
+    assert!(attached("from_pod@lxca") && attached("from_pod@lxcb"));
+    world.node.run(|| portolan::cni::wire::remove("lxca").unwrap());
+    support::eventually("the kernel knows that the device is gone", || !attached("from_pod@lxca"));
+    assert!(attached("from_pod@lxcb"));
+}

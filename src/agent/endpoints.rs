@@ -96,6 +96,18 @@ impl Endpoints {
         Ok(())
     }
 
+    /// Removes the veth of every pod that is not among the valid ones and gives its address back.
+    pub(super) fn retain(&mut self, datapath: &mut Datapath, valid: &[Attachment]) -> Result<()> {
+        let gone: Vec<Attachment> = self.all.keys().filter(|held| !valid.contains(held)).cloned().collect();
+        for attachment in gone {
+            let device = attachment.device();
+            tracing::info!(container = attachment.container_id, device, "not valid any more; removing it");
+            Netlink::open()?.delete_link(&device).with_context(|| format!("removing {device}"))?;
+            self.release(datapath, &attachment)?;
+        }
+        Ok(())
+    }
+
     /// Addresses in use, addresses there are, and their network.
     pub(super) fn usage(&self) -> (usize, u32, Ipv4Net) {
         (self.ipam.used(), self.ipam.capacity(), self.ipam.cidr())

@@ -34,7 +34,7 @@ pub const BPFFS: &str = "/sys/fs/bpf";
 /// The node's cgroup mount as the pod sees it.
 const CGROUP: &str = "/host/sys/fs/cgroup";
 /// State that lives as long as the node's pods.
-const ENDPOINTS: &str = "/run/portolan/endpoints";
+pub const ENDPOINTS: &str = "/run/portolan/endpoints";
 /// Directory of CNI configurations on the node as the pod sees it.
 const CNI_CONF: &str = "/host/etc/cni/net.d";
 /// Name of our configuration there.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures::{StreamExt, TryStreamExt};
@@ -84,14 +85,30 @@ impl Nodes {
     }
 }
 
+fn others(shared: &Shared, nodes: &Nodes) -> Vec<Peer> {
+    nodes.all.values().filter(|peer| peer.name != shared.node_name).cloned().collect()
+}
+
+/// How often the routes are looked at: the kernel takes them away with a link that goes down, and says nothing when it
+/// comes back.
+const ROUTES_PERIOD: Duration = Duration::from_secs(1);
+
 /// Follows the Nodes until the watch ends for good.
 pub(super) async fn run(shared: Arc<Shared>, synced: oneshot::Sender<()>) -> Result<()> {
     let mut synced = Some(synced);
     let mut nodes = Nodes::default();
     let api = Api::<Node>::all(shared.client.clone());
     let mut events = watcher::watcher(api, watcher::Config::default()).default_backoff().boxed();
+    let mut repair = tokio::time::interval(ROUTES_PERIOD);
     loop {
-        let event = match events.try_next().await {
+        let event = tokio::select! {
+            event = events.try_next() => event,
+            _ = repair.tick(), if synced.is_none() => {
+                shared.health.note("routes", set_routes(&shared, others(&shared, &nodes)).await);
+                continue;
+            }
+        };
+        let event = match event {
             Ok(Some(event)) => event,
             Ok(None) => bail!("the watch of nodes ended"),
             Err(error) => {
@@ -102,8 +119,7 @@ pub(super) async fn run(shared: Arc<Shared>, synced: oneshot::Sender<()>) -> Res
         if !nodes.take(event) {
             continue;
         }
-        let list: Vec<Peer> = nodes.all.values().filter(|peer| peer.name != shared.node_name).cloned().collect();
-        let done = follow(&shared, list).await;
+        let done = follow(&shared, others(&shared, &nodes)).await;
         if shared.health.note("nodes", done).is_some()
             && let Some(synced) = synced.take()
         {
@@ -114,10 +130,7 @@ pub(super) async fn run(shared: Arc<Shared>, synced: oneshot::Sender<()>) -> Res
 }
 
 async fn follow(shared: &Shared, peers: Vec<Peer>) -> Result<()> {
-    if shared.config.auto_direct_node_routes {
-        let list = peers.clone();
-        tokio::task::spawn_blocking(move || routes::reconcile(&mut Netlink::open()?, &list)).await??;
-    }
+    set_routes(shared, peers.clone()).await?;
     shared.peers.lock().await.set(peers);
     write_addresses(shared).await
 }
@@ -133,6 +146,13 @@ pub(super) async fn refresh_own_addresses(shared: &Shared) -> Result<()> {
         *known = own;
     }
     write_addresses(shared).await
+}
+
+async fn set_routes(shared: &Shared, peers: Vec<Peer>) -> Result<()> {
+    if !shared.config.auto_direct_node_routes {
+        return Ok(());
+    }
+    tokio::task::spawn_blocking(move || routes::reconcile(&mut Netlink::open()?, &peers)).await?
 }
 
 async fn write_addresses(shared: &Shared) -> Result<()> {

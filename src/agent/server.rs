@@ -85,6 +85,11 @@ async fn handle(shared: &Shared, request: Request) -> Result<Value> {
             endpoints.attach(&mut *shared.datapath.lock().await, &attachment, device)?;
             Ok(Value::Null)
         }
+        Request::Retain { valid } => {
+            let mut endpoints = shared.endpoints.lock().await;
+            endpoints.retain(&mut *shared.datapath.lock().await, &valid)?;
+            Ok(Value::Null)
+        }
         Request::Release { container_id, ifname } => {
             let attachment = Attachment { container_id, ifname };
             let mut endpoints = shared.endpoints.lock().await;

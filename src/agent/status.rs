@@ -66,8 +66,10 @@ pub struct Status {
 /// Looks at everything.
 pub(super) async fn measure(shared: &Shared) -> Result<Status> {
     peers::round(shared).await;
-    let links: Vec<String> =
-        read::links(&shared.pins)?.into_iter().filter(|link| link.program_id != 0).map(|link| link.name).collect();
+    let attached: Vec<read::LinkView> =
+        read::links(&shared.pins)?.into_iter().filter(|link| link.program_id != 0 && link.target != 0).collect();
+    let attach_mode = attach_mode(&attached);
+    let links: Vec<String> = attached.into_iter().map(|link| link.name).collect();
     let missing =
         |wanted: Vec<String>| -> Vec<String> { wanted.into_iter().filter(|name| !links.contains(name)).collect() };
     let mut service_links = vec![LinkName::device("to_lo", "lo").0];
@@ -113,7 +115,7 @@ pub(super) async fn measure(shared: &Shared) -> Result<Status> {
         host_routing: if attached && pod_missing.is_empty() { "BPF" } else { "Legacy" }.to_owned(),
         masquerading: if masquerading { "BPF" } else { "Disabled" }.to_owned(),
         native_routing_cidr: format!("{network}/{mask}"),
-        attach_mode: "TCX".to_owned(),
+        attach_mode,
         cni_config: match std::fs::metadata(Path::new(CNI_CONF).join(CNI_CONF_NAME)) {
             Ok(_) => format!("/etc/cni/net.d/{CNI_CONF_NAME}"),
             Err(error) => format!("missing: {error}"),
@@ -124,6 +126,13 @@ pub(super) async fn measure(shared: &Shared) -> Result<Status> {
         controllers_failing: sick.map(|(name, round)| format!("{name}: {}", round.message)).collect(),
         cluster_health: shared.peers.lock().await.reachability(),
     })
+}
+
+/// How the programs on devices are attached, as the kernel says it.
+fn attach_mode(links: &[read::LinkView]) -> String {
+    let on_devices = links.iter().filter(|link| link.mode != "cgroup").map(|link| link.mode.to_uppercase());
+    let modes: std::collections::BTreeSet<String> = on_devices.collect();
+    if modes.is_empty() { "none".to_owned() } else { modes.into_iter().collect::<Vec<_>>().join(", ") }
 }
 
 /// Native devices, the one with the node's address first.

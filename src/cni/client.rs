@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::api::attachment::Attachment;
+
 /// Longest line on the socket.
 pub const LINE_MAX: u64 = 1 << 20;
 /// The agent answers from memory; if it does not within this time it is stuck.
@@ -47,6 +49,11 @@ pub enum Request {
         container_id: String,
         /// Interface name in the pod.
         ifname: String,
+    },
+    /// Only these attachments are still valid: give back all others.
+    Retain {
+        /// The valid ones.
+        valid: Vec<Attachment>,
     },
     /// Are you there?
     Ping,

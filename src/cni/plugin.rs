@@ -53,8 +53,7 @@ pub fn run(command: &str, input: &str, socket: &Path) -> Result<Option<Value>, C
         "STATUS" => client::ask::<Value>(socket, &Request::Ping)
             .map(|_| None)
             .map_err(|error| CniError::new(CniError::NOT_AVAILABLE, "the agent is not ready", chain(&error))),
-        // The agent drops what has no device any more when it starts; there is nothing else to collect.
-        "GC" => Ok(None),
+        "GC" => collect(&conf, socket).map(|()| None),
         other => Err(CniError::new(CniError::INVALID_ENVIRONMENT, format!("unknown CNI_COMMAND {other:?}"), "")),
     }
 }
@@ -120,6 +119,18 @@ fn del(params: &Params, socket: &Path) -> Result<(), CniError> {
         Ok(_) | Err(client::Error::Unreachable { .. }) => Ok(()),
         Err(error) => Err(CniError::new(CniError::INTERNAL, "the address was not released", chain(&error))),
     }
+}
+
+/// Removes the veths and gives back the addresses of all but the valid attachments.
+fn collect(conf: &NetConf, socket: &Path) -> Result<(), CniError> {
+    let Some(valid) = &conf.valid_attachments else {
+        return Err(CniError::new(CniError::DECODING, "GC needs cni.dev/valid-attachments", ""));
+    };
+    let valid = valid
+        .iter()
+        .map(|entry| Attachment { container_id: entry.container_id.clone(), ifname: entry.ifname.clone() })
+        .collect();
+    ask::<Value>(socket, &Request::Retain { valid }).map(drop)
 }
 
 fn check(conf: &NetConf, params: &Params) -> Result<(), CniError> {

@@ -56,6 +56,19 @@ pub struct NetConf {
     /// For CHECK: what ADD answered.
     #[serde(default)]
     pub prev_result: Option<Value>,
+    /// For GC: the attachments that are still valid; all others may go.
+    #[serde(default, rename = "cni.dev/valid-attachments")]
+    pub valid_attachments: Option<Vec<ValidAttachment>>,
+}
+
+/// One entry of `cni.dev/valid-attachments` (CNI 1.1.0, section "GC").
+#[derive(Debug, Deserialize)]
+pub struct ValidAttachment {
+    /// Container id.
+    #[serde(rename = "containerID")]
+    pub container_id: String,
+    /// Interface name inside the pod.
+    pub ifname: String,
 }
 
 impl NetConf {

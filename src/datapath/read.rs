@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -14,6 +15,7 @@ use serde::Serialize;
 
 use super::convert;
 use crate::sys::abi::Abi;
+use crate::sys::bpf::{self, LinkTarget};
 
 fn open(pins: &Path, name: &str) -> Result<Map> {
     let path = pins.join("maps").join(name);
@@ -113,7 +115,7 @@ pub fn counters(pins: &Path) -> Result<BTreeMap<&'static str, BTreeMap<&'static 
     Ok(all)
 }
 
-/// A pinned link that is attached.
+/// A pinned link.
 #[derive(Clone, Debug, Serialize)]
 pub struct LinkView {
     /// `PROGRAM@PLACE`.
@@ -122,6 +124,10 @@ pub struct LinkView {
     pub id: u32,
     /// Program id in the kernel.
     pub program_id: u32,
+    /// How it is attached: `tcx`, `cgroup`, or the number of another link type.
+    pub mode: String,
+    /// Interface index or cgroup id; 0 if what it was attached to is gone, and the link does nothing.
+    pub target: u64,
 }
 
 /// The pinned links, as the kernel describes them.
@@ -136,8 +142,14 @@ pub fn links(pins: &Path) -> Result<Vec<LinkView>> {
         let describe = || format!("opening the pinned link {}", path.display());
         let link = FdLink::from(PinnedLink::from_pin(&path).with_context(describe)?);
         let info = link.info().with_context(describe)?;
+        let descriptor = bpf::obj_get(&path).with_context(describe)?;
+        let (mode, target) = match bpf::link_target(descriptor.as_fd()).with_context(describe)? {
+            LinkTarget::Tcx(ifindex) => ("tcx".to_owned(), u64::from(ifindex)),
+            LinkTarget::Cgroup(id) => ("cgroup".to_owned(), id),
+            LinkTarget::Other(kind) => (kind.to_string(), 0),
+        };
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        all.push(LinkView { name, id: info.id(), program_id: info.program_id() });
+        all.push(LinkView { name, id: info.id(), program_id: info.program_id(), mode, target });
     }
     all.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(all)

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use ipnet::Ipv4Net;
 
 use crate::sys::netlink::{Netlink, ROUTE_PROTOCOL, Route};
@@ -44,21 +44,44 @@ pub fn desired(peers: &[Peer], connected: &[Route]) -> Vec<Route> {
         .collect()
 }
 
-/// Adds what is missing and removes those of our routes to other nodes that are not desired.
+/// Adds what is missing and removes those of our routes to other nodes that are not desired. Somebody else's route to the
+/// same destination stays as it is: it may be there for a reason that we do not know.
 ///
 /// # Errors
-/// With the route that the kernel refused.
+/// With the route that the kernel refused, or that somebody else's is in the way of; the others are done.
 pub fn reconcile(netlink: &mut Netlink, peers: &[Peer]) -> Result<()> {
     let present = netlink.routes().context("listing routes")?;
     let desired = desired(peers, &present);
-    for route in desired.iter().filter(|route| !present.contains(route)) {
-        netlink.put_route(route).with_context(|| format!("adding route {route:?}"))?;
-    }
     let ours = |route: &&Route| route.protocol == ROUTE_PROTOCOL && route.gateway.is_some();
-    for route in present.iter().filter(ours).filter(|route| !desired.contains(route)) {
-        netlink.delete_route(route).with_context(|| format!("removing route {route:?}"))?;
+    let mut failed = Vec::new();
+    for route in desired.iter().filter(|route| !present.contains(route)) {
+        let same = |other: &&Route| other.destination == route.destination && other.prefix == route.prefix;
+        let done = match present.iter().find(same) {
+            Some(held) if !ours(&held) => Err(format!("{} is there already, and it is not portolan's", Shown(held))),
+            Some(_) => netlink.put_route(route).map_err(|error| error.to_string()),
+            None => netlink.add_route(route).map_err(|error| error.to_string()),
+        };
+        failed.extend(done.err().map(|reason| format!("adding {}: {reason}", Shown(route))));
     }
-    Ok(())
+    for route in present.iter().filter(ours).filter(|route| !desired.contains(route)) {
+        let done = netlink.delete_route(route);
+        failed.extend(done.err().map(|reason| format!("removing {}: {reason}", Shown(route))));
+    }
+    if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("; ")) }
+}
+
+/// A route as `ip route` would name it.
+struct Shown<'a>(&'a Route);
+
+impl std::fmt::Display for Shown<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Route { destination, prefix, gateway, device, protocol } = self.0;
+        write!(out, "route {destination}/{prefix}")?;
+        if let Some(gateway) = gateway {
+            write!(out, " via {gateway}")?;
+        }
+        write!(out, " dev #{device} proto {protocol}")
+    }
 }
 
 #[cfg(test)]

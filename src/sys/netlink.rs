@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, AsRawFd};
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
+    NetlinkPayload,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
@@ -61,6 +62,9 @@ pub struct Route {
     pub protocol: u8,
 }
 
+/// How often a list that changes all the time is read before it is given up.
+const DUMPS_MAX: usize = 10;
+
 /// A blocking rtnetlink socket.
 pub struct Netlink {
     socket: Socket,
@@ -90,6 +94,7 @@ impl Netlink {
         packet.serialize(&mut buffer);
         self.socket.send(&buffer, 0)?;
         let mut answers = Vec::new();
+        let mut torn = false;
         loop {
             let (datagram, _) = self.socket.recv_from_full()?;
             let mut rest = datagram.as_slice();
@@ -104,7 +109,9 @@ impl Netlink {
                 if answer.header.sequence_number != self.sequence {
                     continue;
                 }
+                torn |= answer.header.flags & NLM_F_DUMP_INTR != 0;
                 match answer.payload {
+                    NetlinkPayload::Done(_) if torn => return Err(io::ErrorKind::Interrupted.into()),
                     NetlinkPayload::Done(_) => return Ok(answers),
                     NetlinkPayload::Error(error) if error.code.is_none() => return Ok(answers),
                     NetlinkPayload::Error(error) => return Err(error.to_io()),
@@ -115,7 +122,15 @@ impl Netlink {
         }
     }
 
+    /// A list that changed while it was read (`NLM_F_DUMP_INTR`) may lack entries that were there all the time, so it is
+    /// read again.
     fn dump(&mut self, message: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+        for _ in 1..DUMPS_MAX {
+            match self.request(message.clone(), NLM_F_DUMP) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
         self.request(message, NLM_F_DUMP)
     }
 
@@ -209,6 +224,17 @@ impl Netlink {
         self.request(RouteNetlinkMessage::SetLink(message), NLM_F_ACK).map(drop)
     }
 
+    /// Sets a link down; its routes go with that.
+    ///
+    /// # Errors
+    /// If there is no such link.
+    pub fn set_down(&mut self, index: u32) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.header.change_mask = LinkFlags::Up;
+        self.request(RouteNetlinkMessage::SetLink(message), NLM_F_ACK).map(drop)
+    }
+
     /// Deletes a link; one that is not there is no error.
     ///
     /// # Errors
@@ -240,6 +266,15 @@ impl Netlink {
     /// If the next hop cannot be reached.
     pub fn put_route(&mut self, route: &Route) -> io::Result<()> {
         let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
+        self.request(RouteNetlinkMessage::NewRoute(route_message(route)), flags).map(drop)
+    }
+
+    /// Adds a route.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if there is one to that destination, whoever made it.
+    pub fn add_route(&mut self, route: &Route) -> io::Result<()> {
+        let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
         self.request(RouteNetlinkMessage::NewRoute(route_message(route)), flags).map(drop)
     }
 

@@ -39,7 +39,7 @@ pub const NODE_PORT: u16 = 30080;
 pub struct Ns(File);
 
 impl Ns {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let file = std::thread::spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).unwrap();
             File::open("/proc/thread-self/ns/net").unwrap()
@@ -75,11 +75,9 @@ impl World {
     pub fn with_snat_ports(name: &str, ports: (u16, u16)) -> Option<Self> {
         let bpffs = Bpffs::mount(name)?;
         let (node, far, a, b) = (Ns::new(), Ns::new(), Ns::new(), Ns::new());
+        let device = wire(&node, &far, NODE);
         node.run(|| {
             let mut netlink = Netlink::open().unwrap();
-            netlink.add_veth("eth0", "eth0", &far.0, 1500).unwrap();
-            up(&mut netlink, "lo", &[]);
-            let device = up(&mut netlink, "eth0", &[NODE]);
             kernel::prepare().unwrap();
             far.run(prepare_far);
             route(&mut netlink, Ipv4Addr::new(10, 250, 2, 0), 24, FAR, device);
@@ -136,7 +134,18 @@ impl World {
     }
 }
 
-fn up(netlink: &mut Netlink, name: &str, addresses: &[Ipv4Addr]) -> u32 {
+/// Connects two namespaces by a veth, `eth0` in both, and gives the first its address; returns its interface index.
+pub fn wire(node: &Ns, far: &Ns, address: Ipv4Addr) -> u32 {
+    node.run(|| {
+        let mut netlink = Netlink::open().unwrap();
+        netlink.add_veth("eth0", "eth0", &far.0, 1500).unwrap();
+        up(&mut netlink, "lo", &[]);
+        up(&mut netlink, "eth0", &[address])
+    })
+}
+
+/// Sets a device up and gives it addresses; returns its interface index.
+pub fn up(netlink: &mut Netlink, name: &str, addresses: &[Ipv4Addr]) -> u32 {
     let link = netlink.link(name).unwrap().unwrap_or_else(|| panic!("no device {name}"));
     netlink.set_up(link.index).unwrap();
     for address in addresses {
