@@ -74,6 +74,8 @@ fn without_a_backend_everyone_is_refused() {
     let Some(mut world) = World::new("reject") else { return };
     world.serve("web", Tcp, 80, &[]);
     world.serve("dns", Udp, 53, &[]);
+    let mut tcp_refusals = 0;
+    let mut udp_refusals = 0;
     for offload in [true, false] {
         if !offload {
             // The refusal then leaves with a checksum that the device's driver completes, if it was left to be completed.
@@ -84,12 +86,17 @@ fn without_a_backend_everyone_is_refused() {
                 let case = format!("{who} -> {ip}:{tcp} (offload {offload})");
                 let Err(error) = ns.run(|| connect_from(None, at(ip, tcp))) else { panic!("{case} was answered") };
                 assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{case}: {error}");
+                // An error that a connecting socket does not take at once shows as a second SYN, a second later.
+                tcp_refusals += 1;
                 let socket = udp_socket(ns, anywhere(), at(ip, udp)).unwrap();
                 let error = ask(&socket, 100).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "udp {case}: {error}");
+                udp_refusals += 1;
             }
         }
     }
+    let refused = world.total("reject-no-backend") + world.total("reject-no-port");
+    assert_eq!(refused, tcp_refusals + udp_refusals, "one packet, one refusal");
     assert_eq!(world.total("drop-rewrite"), 0);
 }
 

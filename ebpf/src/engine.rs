@@ -20,7 +20,7 @@ pub enum Outcome {
     Route,
     /// None of our business.
     Ignore,
-    /// Refuse with ICMP port unreachable.
+    /// Refuse.
     Reject,
     /// Drop; the reason has been counted.
     Drop,

@@ -391,7 +391,7 @@ pub enum Event {
     RedirectDevice = 8,
     /// Handed to the node's stack.
     ToStack = 9,
-    /// A refusal (ICMP port unreachable, or ECONNREFUSED from socket LB) was sent: the Service has no backend.
+    /// A refusal (TCP reset, ICMP port unreachable, or ECONNREFUSED from socket LB) was sent: the Service has no backend.
     RejectNoBackend = 10,
     /// A refusal was sent: the address is a VIP but has no such port.
     RejectNoPort = 11,

@@ -12,6 +12,7 @@ mod rewrite;
 mod route;
 mod service;
 mod socket;
+mod unreachable;
 
 use aya_ebpf::macros::{cgroup_sock_addr, classifier};
 use aya_ebpf::programs::{SockAddrContext, TcContext};
@@ -86,7 +87,7 @@ fn run(ctx: &TcContext, hook: Hook) -> i32 {
     match outcome {
         Outcome::Route => route::go(ctx, s, hook),
         Outcome::Ignore => NEXT,
-        Outcome::Reject => reject::port_unreachable(ctx, s, hook),
+        Outcome::Reject => reject::refuse(ctx, s, hook),
         Outcome::Drop => DROP,
     }
 }

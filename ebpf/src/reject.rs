@@ -1,40 +1,37 @@
-//! Refusing: ICMP port unreachable back to the sender, as kube-proxy's REJECT does, for TCP too: a connecting socket
-//! reports "connection refused" at once. The error's source is the address that was dialled.
+//! Refusing what nobody serves: TCP by a reset, all else by ICMP port unreachable, both from the address that was
+//! dialled. kube-proxy's REJECT answers TCP with ICMP too, but a connecting socket on the same machine gets that error
+//! while the system call holds it, notes it as passing, and tries again after a second; a reset waits for the socket.
 
 use aya_ebpf::bindings::BPF_F_INGRESS;
-use aya_ebpf::helpers::generated::{
-    bpf_csum_diff, bpf_redirect, bpf_redirect_peer, bpf_skb_adjust_room, bpf_skb_change_tail,
-};
+use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_redirect, bpf_redirect_peer, bpf_skb_change_tail};
 use aya_ebpf::programs::TcContext;
 use portolan_ebpf::{Event, Hook, proto};
 
-use crate::DROP;
 use crate::maps::{Scratch, count};
-use crate::packet::{ETH_LEN, Ipv4};
-use crate::route;
+use crate::packet::{ETH_LEN, Ipv4, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
+use crate::{DROP, route, unreachable};
 
-/// IPv4 header plus ICMP header.
-const GROWTH: u32 = 28;
-/// Words that are quoted of a TCP packet behind its IP header: all of its own. Not fewer, because the kernel refuses to
-/// cut a packet whose partial checksum lies further behind.
-const QUOTE_TCP: usize = 5;
-/// Words that are quoted of all else (RFC 792: 64 bits).
-const QUOTE: usize = 2;
+/// Where the layer 4 header lies; packets with IP options are not refused but dropped.
+pub const L4: u32 = ETH_LEN + 20;
+/// Length of a TCP header without options.
+const TCP_LEN: u32 = 20;
 /// Where the checksum lies in a TCP header.
-const CSUM_TCP: u32 = 16;
-/// Where the checksum lies in a UDP header.
-const CSUM_UDP: u32 = 6;
-const BPF_ADJ_ROOM_MAC: u32 = 1;
+const TCP_CSUM: u32 = 16;
 
 /// Turns the packet into the refusal of itself and sends it back.
 #[inline(always)]
-pub fn port_unreachable(ctx: &TcContext, s: &mut Scratch, hook: Hook) -> i32 {
-    let built = if s.l4 != ETH_LEN + 20 || s.later_fragment != 0 {
+pub fn refuse(ctx: &TcContext, s: &mut Scratch, hook: Hook) -> i32 {
+    let tcp = s.pkt.proto == proto::TCP;
+    if tcp && s.tcp_flags & TCP_RST != 0 {
+        // RFC 9293 section 3.5.2: a reset is never answered.
+        return DROP;
+    }
+    let built = if s.l4 != L4 || s.later_fragment != 0 {
         Err(0)
-    } else if s.pkt.proto == proto::TCP {
-        build::<QUOTE_TCP>(ctx, s, CSUM_TCP)
+    } else if tcp {
+        reset(ctx, s)
     } else {
-        build::<QUOTE>(ctx, s, CSUM_UDP)
+        unreachable::build(ctx, s)
     };
     if built.is_err() {
         count(hook, Event::DropRewrite);
@@ -43,68 +40,44 @@ pub fn port_unreachable(ctx: &TcContext, s: &mut Scratch, hook: Hook) -> i32 {
     send_back(ctx, hook)
 }
 
+/// Makes the packet the reset that RFC 9293 section 3.10.7.1 wants for it.
 #[inline(always)]
-fn build<const WORDS: usize>(ctx: &TcContext, s: &mut Scratch, checksum: u32) -> Result<(), i64> {
-    let skb = ctx.skb.skb.cast();
-    let length = 20 + 4 * WORDS as u32;
-    s.buf = [0; 12];
-    cut::<WORDS>(ctx, s, checksum)?;
-    // SAFETY: a helper call on a valid context.
-    let grown = unsafe { bpf_skb_adjust_room(skb, GROWTH as i32, BPF_ADJ_ROOM_MAC, 0) };
-    if grown != 0 {
-        return Err(grown as i64);
-    }
-    let icmp_sum = icmp_checksum(ctx, s)?;
-    let mut ip = Ipv4 {
-        vihl: 0x45,
-        tos: 0xc0,
-        len: ((GROWTH + length) as u16).to_be(),
-        id: 0,
-        frag: 0x4000_u16.to_be(),
-        ttl: 64,
-        proto: proto::ICMP,
-        csum: 0,
-        src: s.pkt.dst.v4_be(),
-        dst: s.pkt.src.v4_be(),
+fn reset(ctx: &TcContext, s: &mut Scratch) -> Result<(), i64> {
+    let numbers = ctx.load::<[u32; 2]>((L4 + 4) as usize)?;
+    let header = u32::from(ctx.load::<u8>((L4 + 12) as usize)? >> 4) * 4;
+    // The kernel refuses to cut a packet before the end of its checksum while that is partial: see `unreachable`.
+    let partial = tail(ctx, L4 + TCP_CSUM + 1).is_err();
+    tail(ctx, L4 + TCP_LEN)?;
+    let (seq, ack, flags) = if s.tcp_flags & TCP_ACK != 0 {
+        (numbers[1], 0, TCP_RST)
+    } else {
+        let data = s.ip_len.wrapping_sub(20).wrapping_sub(header);
+        let signals = u32::from(s.tcp_flags & TCP_SYN != 0) + u32::from(s.tcp_flags & TCP_FIN != 0);
+        (0, u32::from_be(numbers[0]).wrapping_add(data).wrapping_add(signals).to_be(), TCP_RST | TCP_ACK)
     };
-    // SAFETY: `ip` is 20 bytes of plain data.
-    let sum = unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, (&raw mut ip).cast(), 20, 0) };
-    ip.csum = fold(sum as u64);
-    ctx.store(ETH_LEN as usize, &ip, 0)?;
-    let icmp: [u16; 4] = [0x0303_u16.to_be(), icmp_sum, 0, 0];
-    ctx.store((ETH_LEN + 20) as usize, &icmp, 0)
-}
-
-/// Index in the checksum buffer of what is quoted behind the IP header.
-const LAYER4: usize = 7;
-
-/// Cuts the packet to what is quoted and puts what counts of it into the checksum buffer.
-///
-/// A packet that the machine itself made (another namespace or virtual machine) may still have a partial checksum: the
-/// device completes it over what is left of the packet, after the ICMP checksum has been computed. Completing it makes
-/// the layer 4 header sum up to the complement of the partial sum, whatever else is in it, so that is what counts then.
-/// No helper tells that state, but the kernel refuses to cut such a packet before the end of its checksum.
-#[inline(always)]
-fn cut<const WORDS: usize>(ctx: &TcContext, s: &mut Scratch, checksum: u32) -> Result<(), i64> {
-    let at = ETH_LEN + 20;
-    let header = ctx.load::<[u32; WORDS]>(at as usize)?;
-    let partial = ctx.load::<u16>((at + checksum) as usize)?;
-    if tail(ctx, at + checksum + 1).is_err() {
-        s.buf[LAYER4] = u32::from(!partial);
-        return tail(ctx, at + 4 * WORDS as u32);
-    }
-    tail(ctx, at + 4 * WORDS as u32)?;
-    ctx.store(at as usize, &header, 0)?;
+    s.buf = [0; 12];
+    // The pseudo header, then the header.
+    s.buf[0] = s.pkt.dst.v4_be();
+    s.buf[1] = s.pkt.src.v4_be();
+    s.buf[2] = u32::from_ne_bytes([0, proto::TCP, 0, TCP_LEN as u8]);
+    let pseudo = checksum(s);
+    let [a, b] = s.pkt.dport.to_ne_bytes();
+    let [c, d] = s.pkt.sport.to_ne_bytes();
+    let mut words = [u32::from_ne_bytes([a, b, c, d]), seq, ack, u32::from_ne_bytes([0x50, flags as u8, 0, 0]), 0];
     let mut word = 0;
-    while word < WORDS {
-        s.buf[LAYER4 + word] = header[word];
+    while word < 5 {
+        s.buf[3 + word] = words[word];
         word += 1;
     }
-    Ok(())
+    // A device that completes a partial checksum expects the sum over the pseudo header in its place.
+    words[4] = u32::from(if partial { !pseudo } else { checksum(s) });
+    ctx.store(L4 as usize, &words, 0)?;
+    ip_header(ctx, s, proto::TCP, TCP_LEN)
 }
 
+/// Cuts the packet to `length`, or fills it up with zeroes.
 #[inline(always)]
-fn tail(ctx: &TcContext, length: u32) -> Result<(), i64> {
+pub fn tail(ctx: &TcContext, length: u32) -> Result<(), i64> {
     // SAFETY: a helper call on a valid context.
     match unsafe { bpf_skb_change_tail(ctx.skb.skb.cast(), length, 0) } {
         0 => Ok(()),
@@ -112,19 +85,32 @@ fn tail(ctx: &TcContext, length: u32) -> Result<(), i64> {
     }
 }
 
-/// Checksum over the ICMP header and the quoted packet.
+/// The Internet checksum over the checksum buffer. Its unused words are zero and add nothing.
 #[inline(always)]
-fn icmp_checksum(ctx: &TcContext, s: &mut Scratch) -> Result<u16, i64> {
-    s.buf[0] = 0x0303_0000_u32.to_be();
-    let quoted = ctx.load::<[u32; 5]>((ETH_LEN + GROWTH) as usize)?;
-    let mut at = 0;
-    while at < 5 {
-        s.buf[at + 2] = quoted[at];
-        at += 1;
-    }
-    // SAFETY: the buffer is 48 bytes; its unused tail is zero and adds nothing.
-    let sum = unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, s.buf.as_mut_ptr(), 48, 0) };
-    Ok(fold(sum as u64))
+pub fn checksum(s: &mut Scratch) -> u16 {
+    // SAFETY: the buffer is 48 bytes.
+    fold(unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, s.buf.as_mut_ptr(), 48, 0) } as u64)
+}
+
+/// Writes an IP header from the dialled address to the sender, with `length` bytes behind it.
+#[inline(always)]
+pub fn ip_header(ctx: &TcContext, s: &Scratch, protocol: u8, length: u32) -> Result<(), i64> {
+    let mut ip = Ipv4 {
+        vihl: 0x45,
+        tos: 0,
+        len: ((20 + length) as u16).to_be(),
+        id: 0,
+        frag: 0x4000_u16.to_be(),
+        ttl: 64,
+        proto: protocol,
+        csum: 0,
+        src: s.pkt.dst.v4_be(),
+        dst: s.pkt.src.v4_be(),
+    };
+    // SAFETY: `ip` is 20 bytes of plain data.
+    let sum = unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, (&raw mut ip).cast(), 20, 0) };
+    ip.csum = fold(sum as u64);
+    ctx.store(ETH_LEN as usize, &ip, 0)
 }
 
 #[inline(always)]
