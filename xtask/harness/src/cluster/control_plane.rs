@@ -184,6 +184,11 @@ fn controller_manager_args(dir: &Path) -> Vec<String> {
         ("service-account-private-key-file", pki("sa.key")),
         ("use-service-account-credentials", "true".into()),
         ("controllers", "*,-cloud-node-lifecycle-controller".into()),
+        // It starts beside the API server, whose roles are not there at first.
+        ("authentication-tolerate-lookup-failure", "true".into()),
+        // Each controller's start asks for a token; the default of 20 requests a second makes that take 5 s.
+        ("kube-api-qps", "1000".into()),
+        ("kube-api-burst", "1000".into()),
     ])
 }
 
