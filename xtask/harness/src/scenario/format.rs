@@ -7,6 +7,9 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::role;
+use crate::cluster::{NodeInfo, Role};
+
 /// Public address space that belongs to others; only the walk-through may name it, because it must.
 const PUBLIC: [&str; 2] = ["20.0.10.", "30.0.10."];
 /// The one file that may.
@@ -41,8 +44,38 @@ pub(crate) struct Metadata {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Spec {
+    /// What the cluster must have; where it has not, the scenario is skipped.
+    #[serde(default)]
+    pub(crate) needs: Needs,
     /// Steps, in order; the first that fails ends the scenario.
     pub(crate) steps: Vec<Step>,
+}
+
+/// What a cluster must have for a scenario.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Needs {
+    /// Number of workers. `${worker2}` may stand only where at least two are needed.
+    #[serde(default = "one")]
+    pub(crate) workers: usize,
+}
+
+impl Default for Needs {
+    fn default() -> Self {
+        Self { workers: one() }
+    }
+}
+
+fn one() -> usize {
+    1
+}
+
+impl Needs {
+    /// Why a scenario cannot be played on a cluster of these nodes.
+    pub(crate) fn unmet(self, nodes: &[NodeInfo]) -> Option<String> {
+        let workers = nodes.iter().filter(|node| node.role == Role::Worker).count();
+        (workers < self.workers).then(|| format!("needs {} workers; this cluster has {workers}", self.workers))
+    }
 }
 
 /// A step: first it changes something, then it looks.
@@ -170,7 +203,7 @@ pub(crate) struct AgentRestart {
     pub(crate) remove_pins: bool,
 }
 
-/// Reads and checks a file.
+/// Reads and checks a file, whatever the cluster.
 ///
 /// # Errors
 /// With file, line and column.
@@ -178,6 +211,16 @@ pub(crate) fn load(path: &Path) -> Result<Scenario> {
     let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     parse(&text, &name).with_context(|| path.display().to_string())
+}
+
+/// Reads a file for a cluster of these nodes: roles (`${worker1}`) are replaced by their names.
+///
+/// # Errors
+/// With file and line, also if no node has a role that the file names.
+pub(crate) fn load_for(path: &Path, nodes: &[NodeInfo]) -> Result<Scenario> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    let resolved = role::resolve(&text, nodes).with_context(|| path.display().to_string())?;
+    serde_yaml::from_str(&resolved).with_context(|| path.display().to_string())
 }
 
 fn parse(text: &str, file: &str) -> Result<Scenario> {
@@ -191,6 +234,10 @@ fn parse(text: &str, file: &str) -> Result<Scenario> {
                 bail!("line {}: {network}0/24 belongs to others on the internet; use 198.18.0.0/15", number + 1);
             }
         }
+    }
+    let named = role::workers(text)?;
+    if named > scenario.spec.needs.workers {
+        bail!("${{worker{named}}} is named, but spec.needs.workers is {}", scenario.spec.needs.workers);
     }
     let mut seen = std::collections::BTreeSet::new();
     for step in &scenario.spec.steps {

@@ -5,6 +5,7 @@ pub(crate) mod format;
 mod invariant;
 mod matrix;
 mod probe;
+mod role;
 mod steps;
 
 use std::path::{Path, PathBuf};
@@ -42,6 +43,11 @@ pub(crate) async fn run_files(
             run.skip(&scenario.metadata.name, reason);
             continue;
         }
+        if let Some(reason) = scenario.spec.needs.unmet(cluster.nodes()) {
+            run.skip(&scenario.metadata.name, &reason);
+            continue;
+        }
+        let scenario = format::load_for(&file, cluster.nodes())?;
         eprintln!("scenario {}", scenario.metadata.name);
         let mut made = Vec::new();
         let mut mark = invariant::Watermark::default();
