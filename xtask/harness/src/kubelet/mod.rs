@@ -1,7 +1,10 @@
 //! The harness's kubelet: PID 1 of a node, real pods as namespaces, against a real API server.
 
+mod auth;
 mod cni;
 pub(crate) mod container;
+mod exec;
+mod logs;
 mod node;
 mod probes;
 mod server;
@@ -10,10 +13,10 @@ mod status;
 mod volumes;
 mod worker;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use futures::StreamExt;
@@ -58,6 +61,8 @@ pub(crate) struct KubeletConfig {
 pub(crate) struct Kubelet {
     pub(crate) config: KubeletConfig,
     pub(crate) client: Client,
+    /// Pods of this node by uid, in their newest state.
+    pub(crate) pods: Mutex<BTreeMap<String, Pod>>,
 }
 
 /// Runs the kubelet until it is killed.
@@ -76,7 +81,7 @@ async fn serve(config: KubeletConfig) -> Result<()> {
     let kubeconfig = kube::config::Kubeconfig::read_from(&config.kubeconfig)?;
     let client_config = Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await?;
     let client = Client::try_from(client_config)?;
-    let kubelet = Arc::new(Kubelet { config, client });
+    let kubelet = Arc::new(Kubelet { config, client, pods: Mutex::default() });
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(server::run(kubelet.clone()));
     tasks.spawn(node::run(kubelet.clone()));
@@ -100,6 +105,7 @@ async fn pods(kubelet: Arc<Kubelet>) -> Result<()> {
             Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => {
                 workers.retain(|_, sender| !sender.is_closed());
                 let uid = pod.uid().unwrap_or_default();
+                kubelet.pods.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.clone(), pod.clone());
                 if let Some(sender) = workers.get(&uid) {
                     sender.send_replace(Some(pod));
                 } else if !finished(&pod) {
@@ -109,7 +115,9 @@ async fn pods(kubelet: Arc<Kubelet>) -> Result<()> {
                 }
             }
             Ok(watcher::Event::Delete(pod)) => {
-                if let Some(sender) = workers.get(&pod.uid().unwrap_or_default()) {
+                let uid = pod.uid().unwrap_or_default();
+                kubelet.pods.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+                if let Some(sender) = workers.get(&uid) {
                     sender.send_replace(None);
                 }
             }

@@ -1,60 +1,85 @@
-//! The kubelet's HTTPS server: logs and exec for the API server, which is the only client it lets in.
+//! The kubelet's HTTPS server on :10250: logs, exec and the list of pods, for the API server and administrators.
 
-use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use axum::Router;
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use futures::{SinkExt, StreamExt};
+use axum::{Json, Router};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use rustls::server::WebPkiClientVerifier;
-use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::Command;
-use tokio::sync::mpsc;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use super::{Kubelet, PodId, container_pid};
-use crate::cluster::enter;
+use super::auth::User;
+use super::{Kubelet, KubeletConfig, PodId, exec, logs};
 
-/// Subprotocols of exec, the newest first; v5 can close standard input.
-const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
+/// Longest time a client may take for its TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
+/// Serves on the node's address until the listener fails.
+///
+/// # Errors
+/// If the credentials cannot be read or the address is taken.
 pub(super) async fn run(kubelet: Arc<Kubelet>) -> Result<()> {
-    let acceptor = TlsAcceptor::from(Arc::new(tls(&kubelet)?));
+    let acceptor = TlsAcceptor::from(Arc::new(tls(&kubelet.config)?));
     let address = (kubelet.config.node_ip, 10250);
-    let router = Router::new()
+    let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address:?}"))?;
+    serve(listener, acceptor, router(kubelet)).await
+}
+
+fn router(kubelet: Arc<Kubelet>) -> Router {
+    Router::new()
         .route("/healthz", get(|| async { "ok" }))
-        .route("/containerLogs/{namespace}/{pod}/{container}", get(logs))
-        .route("/exec/{namespace}/{pod}/{container}", get(exec))
-        .with_state(kubelet);
-    let listener = tokio::net::TcpListener::bind(address).await.with_context(|| format!("listening on {address:?}"))?;
+        .route("/pods", get(pods))
+        .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::serve))
+        .route("/exec/{namespace}/{pod}/{container}", get(exec::serve))
+        .with_state(kubelet)
+}
+
+async fn serve(listener: TcpListener, acceptor: TlsAcceptor, router: Router) -> Result<()> {
     loop {
-        let (stream, _) = listener.accept().await?;
+        let (stream, peer) = listener.accept().await?;
         let (acceptor, router) = (acceptor.clone(), router.clone());
         tokio::spawn(async move {
-            let Ok(stream) = acceptor.accept(stream).await else { return };
-            let service = TowerToHyperService::new(router);
-            let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = connection.with_upgrades().await {
-                eprintln!("kubelet connection: {error}");
+            if let Err(error) = connection(stream, &acceptor, router).await {
+                eprintln!("kubelet: connection of {peer}: {error:#}");
             }
         });
     }
 }
 
-/// Only clients with a certificate of the cluster's authority; it gives those with clientAuth to components only.
-fn tls(kubelet: &Kubelet) -> Result<rustls::ServerConfig> {
-    let config = &kubelet.config;
+async fn connection(stream: TcpStream, acceptor: &TlsAcceptor, router: Router) -> Result<()> {
+    let handshake = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;
+    let stream = handshake.context("no TLS handshake in time")?.context("TLS handshake")?;
+    let chain = stream.get_ref().1.peer_certificates().context("the client showed no certificate")?;
+    let user = User::of(chain.first().context("the client showed no certificate")?)?;
+    let router = if user.may_use_kubelet() { router } else { forbidding(&user) };
+    let service = TowerToHyperService::new(router);
+    let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    connection.with_upgrades().await.context("serving")
+}
+
+/// What a user gets that may not use this server.
+fn forbidding(user: &User) -> Router {
+    let message =
+        format!("Forbidden (user={}, groups={:?}, resource=nodes, subresource=proxy)", user.name, user.groups);
+    Router::new().fallback(move || {
+        let message = message.clone();
+        async move { (StatusCode::FORBIDDEN, message) }
+    })
+}
+
+/// Only clients with a certificate of the cluster's authority get as far as to be asked who they are.
+fn tls(config: &KubeletConfig) -> Result<rustls::ServerConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(&config.client_ca).context("reading the client CA")? {
@@ -71,7 +96,17 @@ fn tls(kubelet: &Kubelet) -> Result<rustls::ServerConfig> {
         .with_single_cert(chain, key)?)
 }
 
-async fn find(kubelet: &Kubelet, namespace: &str, name: &str) -> Result<PodId, Response> {
+/// The pods of this node as the API server has them.
+async fn pods(State(kubelet): State<Arc<Kubelet>>) -> Json<Value> {
+    let pods: Vec<Pod> = kubelet.pods.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+    Json(json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": pods}))
+}
+
+/// The pod of a request.
+///
+/// # Errors
+/// With the answer that says why there is none.
+pub(super) async fn find(kubelet: &Kubelet, namespace: &str, name: &str) -> Result<PodId, Response> {
     let api = Api::<Pod>::namespaced(kubelet.client.clone(), namespace);
     match api.get_opt(name).await {
         Ok(Some(pod)) => {
@@ -83,7 +118,7 @@ async fn find(kubelet: &Kubelet, namespace: &str, name: &str) -> Result<PodId, R
 }
 
 /// The pairs of a query, decoded.
-fn query(text: Option<String>) -> Vec<(String, String)> {
+pub(super) fn query(text: Option<String>) -> Vec<(String, String)> {
     let decode = |text: &str| {
         let mut bytes = Vec::new();
         let mut rest = text.bytes();
@@ -110,167 +145,6 @@ fn query(text: Option<String>) -> Vec<(String, String)> {
         .collect()
 }
 
-async fn logs(
-    State(kubelet): State<Arc<Kubelet>>,
-    Path((namespace, pod, container)): Path<(String, String, String)>,
-    RawQuery(raw): RawQuery,
-) -> Response {
-    let id = match find(&kubelet, &namespace, &pod).await {
-        Ok(id) => id,
-        Err(answer) => return answer,
-    };
-    let options = query(raw);
-    let option = |name: &str| options.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
-    let is = |name: &str| option(name).is_some_and(|value| value == "true");
-    let mut files: Vec<u32> = std::fs::read_dir(id.log_dir(&container))
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.path().file_stem()?.to_string_lossy().parse().ok())
-        .collect();
-    files.sort_unstable();
-    let newest = if is("previous") { files.iter().rev().nth(1) } else { files.last() };
-    let Some(number) = newest else {
-        let message = format!("container {container:?} in pod {pod:?} has no such log");
-        return (StatusCode::BAD_REQUEST, message).into_response();
-    };
-    let path = id.log_dir(&container).join(format!("{number}.log"));
-    let stamps = is("timestamps");
-    let text = tokio::fs::read_to_string(&path).await.unwrap_or_default();
-    let lines: Vec<String> = text.lines().map(|line| plain(line, stamps)).collect();
-    let tail = option("tailLines").and_then(|value| value.parse::<usize>().ok()).unwrap_or(lines.len());
-    let mut first = lines[lines.len().saturating_sub(tail)..].join("\n");
-    if !first.is_empty() {
-        first.push('\n');
-    }
-    if !is("follow") {
-        return first.into_response();
-    }
-    let offset = text.len();
-    let stream = futures::stream::unfold((Some(first), offset), move |(pending, offset)| {
-        let (path, id, container) = (path.clone(), id.clone(), container.clone());
-        async move {
-            if let Some(text) = pending {
-                return Some((Ok::<_, std::io::Error>(text), (None, offset)));
-            }
-            loop {
-                let text = tokio::fs::read(&path).await.unwrap_or_default();
-                let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-                if whole > offset {
-                    let fresh = String::from_utf8_lossy(&text[offset..whole]);
-                    let out: String = fresh.lines().map(|line| plain(line, stamps) + "\n").collect();
-                    return Some((Ok(out), (None, whole)));
-                }
-                if container_pid(&id, &container).is_err() {
-                    return None;
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            }
-        }
-    });
-    axum::body::Body::from_stream(stream).into_response()
-}
-
-/// A line of the CRI format without its prefix, or with the time stamp alone.
-fn plain(line: &str, stamps: bool) -> String {
-    let mut fields = line.splitn(4, ' ');
-    let (stamp, text) = (fields.next().unwrap_or_default(), fields.nth(2).unwrap_or_default());
-    if stamps { format!("{stamp} {text}") } else { text.to_owned() }
-}
-
-async fn exec(
-    State(kubelet): State<Arc<Kubelet>>,
-    Path((namespace, pod, container)): Path<(String, String, String)>,
-    RawQuery(raw): RawQuery,
-    upgrade: WebSocketUpgrade,
-) -> Response {
-    let id = match find(&kubelet, &namespace, &pod).await {
-        Ok(id) => id,
-        Err(answer) => return answer,
-    };
-    let argv: Vec<String> =
-        query(raw).into_iter().filter(|(key, _)| key == "command").map(|(_, value)| value).collect();
-    let pid = match container_pid(&id, &container) {
-        Ok(pid) if !argv.is_empty() => pid,
-        Ok(_) => return (StatusCode::BAD_REQUEST, "no command").into_response(),
-        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error:#}")).into_response(),
-    };
-    let cgroup = id.cgroup().join(&container);
-    let command = enter::command("/proc/self/exe".as_ref(), pid, Some(&cgroup), "ipc,uts,net,pid,mnt", &argv);
-    upgrade.protocols(PROTOCOLS).on_upgrade(move |socket| async move {
-        if let Err(error) = converse(socket, command).await {
-            eprintln!("exec: {error:#}");
-        }
-    })
-}
-
-/// Channels of the protocol: 0 stdin, 1 stdout, 2 stderr, 3 the final Status, 255 (v5) closes another.
-async fn converse(socket: WebSocket, command: std::process::Command) -> Result<()> {
-    let mut child = Command::from(command)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
-    let (mut sender, mut receiver) = socket.split();
-    let (out, mut outgoing) = mpsc::channel::<Vec<u8>>(16);
-    let copies = [
-        tokio::spawn(copy(1, child.stdout.take().context("no pipe")?, out.clone())),
-        tokio::spawn(copy(2, child.stderr.take().context("no pipe")?, out.clone())),
-    ];
-    drop(out);
-    let mut stdin = child.stdin.take();
-    let input = tokio::spawn(async move {
-        while let Some(Ok(message)) = receiver.next().await {
-            match message {
-                Message::Binary(data) if data.first() == Some(&0) => {
-                    if let Some(pipe) = &mut stdin
-                        && pipe.write_all(&data[1..]).await.is_err()
-                    {
-                        stdin = None;
-                    }
-                }
-                Message::Binary(data) if data.first() == Some(&255) => stdin = None,
-                Message::Close(_) => return,
-                _ => {}
-            }
-        }
-    });
-    while let Some(data) = outgoing.recv().await {
-        if sender.send(Message::Binary(data.into())).await.is_err() {
-            return Ok(());
-        }
-    }
-    for copy in copies {
-        copy.await?;
-    }
-    let code = crate::sys::exit_code(child.wait().await?);
-    let status = if code == 0 {
-        json!({"metadata": {}, "status": "Success"})
-    } else {
-        json!({"metadata": {}, "status": "Failure", "reason": "NonZeroExitCode",
-               "message": format!("command terminated with non-zero exit code: {code}"),
-               "details": {"causes": [{"reason": "ExitCode", "message": code.to_string()}]}})
-    };
-    let mut frame = vec![3];
-    frame.extend(serde_json::to_vec(&status)?);
-    sender.send(Message::Binary(frame.into())).await.context("sending the status")?;
-    // kubectl takes anything but a normal closure for a broken connection.
-    let closure = CloseFrame { code: close_code::NORMAL, reason: "".into() };
-    sender.send(Message::Close(Some(closure))).await.context("closing")?;
-    input.abort();
-    Ok(())
-}
-
-async fn copy(channel: u8, mut from: impl tokio::io::AsyncRead + Unpin, to: mpsc::Sender<Vec<u8>>) {
-    let mut buffer = vec![0; 16 * 1024];
-    while let Ok(length) = from.read(&mut buffer).await {
-        if length == 0 {
-            return;
-        }
-        let mut frame = vec![channel];
-        frame.extend_from_slice(&buffer[..length]);
-        if to.send(frame).await.is_err() {
-            return;
-        }
-    }
-}
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;
