@@ -1,5 +1,5 @@
 //! A container: a process in namespaces of its own on an overlay of its image. The kubelet starts `container-init`, which
-//! makes the namespaces, hands signals on and waits; `container-init-inner` is PID 1 inside and becomes the program.
+//! makes the namespaces, hands signals on and waits; `container-init-inner` is PID 1 inside and starts the program.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,11 +10,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use nix::mount::MsFlags;
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::DEFAULT_CAPABILITIES;
+use super::within::{self, Kind, Links, Root};
+use super::{DEFAULT_CAPABILITIES, reap};
 use crate::cluster::node::{TOOLS, devices};
 use crate::sys;
 
@@ -33,6 +32,8 @@ pub(crate) enum Propagation {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Bind {
     pub(crate) source: PathBuf,
+    /// Part of the source, made if it is missing; a link in it may not lead out of the source.
+    pub(crate) sub_path: Option<PathBuf>,
     pub(crate) target: PathBuf,
     pub(crate) read_only: bool,
     pub(crate) propagation: Propagation,
@@ -58,66 +59,61 @@ pub(crate) struct ContainerSpec {
 /// # Errors
 /// If it cannot be started.
 pub(crate) fn init(spec: &Path) -> Result<i32> {
-    let mut signals = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD] {
-        signals.add(signal);
-    }
-    signals.thread_block().context("blocking signals")?;
+    let signals = reap::prepare()?;
     let mut command = Command::new("/proc/self/exe");
     command.arg("container-init-inner").arg(spec);
     sys::die_with_parent(&mut command);
-    let mut child = command.spawn().context("starting PID 1 of the container")?;
-    let pid = Pid::from_raw(i32::try_from(child.id())?);
-    loop {
-        match signals.wait().context("waiting for signals")? {
-            Signal::SIGCHLD => {
-                if let Some(status) = child.try_wait()? {
-                    return Ok(sys::exit_code(status));
-                }
-            }
-            // It may have ended in the meantime; then SIGCHLD comes next.
-            signal => drop(kill(pid, signal)),
-        }
-    }
+    let child = command.spawn().context("starting PID 1 of the container")?;
+    reap::tend(&child, &signals)
 }
 
-/// `container-init-inner`: as PID 1, makes the root and becomes the program.
+/// `container-init-inner`: as PID 1, makes the root, takes on what the program may do and starts it, hands signals on and
+/// reaps orphans. The program itself is not PID 1, as in a pod with a shared PID namespace: a signal that it does not
+/// handle ends it.
 ///
 /// # Errors
 /// With what could not be done; the text goes to the container's log.
 pub(crate) fn init_inner(path: &Path) -> Result<i32> {
-    SigSet::empty().thread_set_mask().context("unblocking signals")?;
     let spec: ContainerSpec = serde_json::from_slice(&fs::read(path)?)?;
-    let trees: Vec<(&Bind, OwnedFd)> = spec
-        .binds
-        .iter()
-        .map(|bind| {
-            let tree = sys::clone_mount(&bind.source).with_context(|| format!("opening {}", bind.source.display()))?;
-            Ok((bind, tree))
-        })
-        .collect::<Result<_>>()?;
+    let trees: Vec<(&Bind, OwnedFd)> =
+        spec.binds.iter().map(|bind| Ok((bind, open_tree(bind)?))).collect::<Result<_>>()?;
     let tools = sys::clone_mount(Path::new(TOOLS)).context("opening the tools")?;
     sys::mount_at(None, Path::new("/"), None, MsFlags::MS_REC | MsFlags::MS_SLAVE, None)?;
     let root = root(&spec)?;
     kernel_file_systems(&root, spec.privileged)?;
-    for (bind, tree) in &trees {
-        attach(&root, bind, tree)?;
-    }
-    let tools_dir = root.join(TOOLS.trim_start_matches('/'));
-    fs::create_dir_all(&tools_dir)?;
-    sys::attach_mount(&tools, &tools_dir).context("attaching the tools")?;
     sys::pivot(&root)?;
+    let inside = Root::open(Path::new("/"), Links::InRoot)?;
+    for (bind, tree) in &trees {
+        attach(&inside, bind, tree).with_context(|| format!("mounting {}", bind.target.display()))?;
+    }
+    let tools_dir = inside.make(Path::new(TOOLS), Kind::Directory)?;
+    sys::attach_mount(&tools, &within::name(&tools_dir).join(".")).context("attaching the tools")?;
     if !spec.privileged {
         sys::keep_capabilities(&DEFAULT_CAPABILITIES).context("dropping capabilities")?;
     }
     std::env::set_current_dir(&spec.cwd).with_context(|| format!("entering {}", spec.cwd.display()))?;
     let program = spec.argv.first().context("neither the pod nor the image names a program")?;
+    let signals = reap::prepare()?;
     let mut command = Command::new(program);
     command.args(&spec.argv[1..]).env_clear().envs(&spec.env);
     if spec.user != 0 {
         command.uid(spec.user).gid(spec.user);
     }
-    Err(command.exec()).with_context(|| format!("executing {program:?}"))
+    drop((trees, inside, tools, tools_dir));
+    let child = command.spawn().with_context(|| format!("executing {program:?}"))?;
+    reap::tend(&child, &signals)
+}
+
+/// The tree of the node that is to be bound.
+fn open_tree(bind: &Bind) -> Result<OwnedFd> {
+    let Some(sub) = &bind.sub_path else {
+        return sys::clone_mount(&bind.source).with_context(|| format!("opening {}", bind.source.display()));
+    };
+    let volume = Root::open(&bind.source, Links::Beneath)?;
+    let inner = volume
+        .make(sub, Kind::Directory)
+        .with_context(|| format!("subPath {} of the volume at {}", sub.display(), bind.source.display()))?;
+    sys::clone_mount(&within::name(&inner)).with_context(|| format!("opening subPath {}", sub.display()))
 }
 
 /// An overlay of the image, in which the container may write.
@@ -155,17 +151,21 @@ fn kernel_file_systems(root: &Path, privileged: bool) -> Result<()> {
     devices(&root.join("dev"))
 }
 
-fn attach(root: &Path, bind: &Bind, tree: &OwnedFd) -> Result<()> {
-    let target = root.join(bind.target.strip_prefix("/").unwrap_or(&bind.target));
-    if bind.source.is_dir() {
-        fs::create_dir_all(&target).with_context(|| format!("making {}", target.display()))?;
-    } else if !target.exists() {
-        if let Some(parent) = target.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        fs::File::create(&target).with_context(|| format!("making {}", target.display()))?;
+/// Attaches a tree within the container's root, to which all symbolic links on the way are confined.
+fn attach(root: &Root, bind: &Bind, tree: &OwnedFd) -> Result<()> {
+    if within::is_directory(tree)? {
+        let target = root.make(&bind.target, Kind::Directory)?;
+        sys::attach_mount(tree, &within::name(&target).join("."))?;
+    } else {
+        // The last name of a file is not followed, so a link there does not lead anywhere.
+        let parent = bind.target.parent().context("a file cannot be mounted at /")?;
+        root.make(&bind.target, Kind::File)?;
+        let parent = root.make(parent, Kind::Directory)?;
+        sys::attach_mount(tree, &within::name(&parent).join(bind.target.file_name().context("no file name")?))?;
     }
-    sys::attach_mount(tree, &target).with_context(|| format!("mounting {}", bind.target.display()))?;
+    // What is there now is the mount, no longer what it covers.
+    let mounted = root.at(&bind.target)?;
+    let target = within::name(&mounted);
     let propagation = match bind.propagation {
         Propagation::None => Some(MsFlags::MS_PRIVATE),
         Propagation::HostToContainer => Some(MsFlags::MS_SLAVE),

@@ -7,10 +7,13 @@ mod exec;
 mod logs;
 mod node;
 mod probes;
+mod reap;
+mod sandbox;
 mod server;
 mod spec;
 mod status;
 mod volumes;
+mod within;
 mod worker;
 
 use std::collections::{BTreeMap, HashMap};
@@ -65,11 +68,20 @@ pub(crate) struct Kubelet {
     pub(crate) pods: Mutex<BTreeMap<String, Pod>>,
 }
 
-/// Runs the kubelet until it is killed.
+/// Runs the kubelet until it is killed. As PID 1 of a node it starts itself once more and reaps the node's orphans: the
+/// processes that the kubelet itself has started must stay its own to wait for. A node ends with its kubelet and has no
+/// disk, so there are no pods of an earlier kubelet to be found.
 ///
 /// # Errors
 /// If it cannot start.
 pub(crate) fn run(config: &Path) -> Result<i32> {
+    if std::process::id() == 1 {
+        let signals = reap::prepare()?;
+        let mut command = std::process::Command::new("/proc/self/exe");
+        command.arg("kubelet").arg("--config").arg(config);
+        let child = command.spawn().context("starting the kubelet")?;
+        return reap::tend(&child, &signals);
+    }
     let config: KubeletConfig = serde_json::from_slice(&std::fs::read(config)?)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(serve(config)).map(|()| 0)

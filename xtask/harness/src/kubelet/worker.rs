@@ -12,16 +12,17 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use nix::sched::CloneFlags;
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::{Notify, watch};
 
 use super::container::{Bind, ContainerSpec, Propagation};
 use super::node::now;
 use super::probes::{self, Target};
-use super::spec::{self, Addresses};
+use super::sandbox::{Sandbox, set_up, tear_down};
+use super::spec;
 use super::status::{Board, Doing, Ended, Live};
-use super::{Kubelet, PodId, cni, volumes};
+use super::{Kubelet, PodId};
 use crate::{image, sys};
 
 /// First and longest pause before a container is started again, and how long it must run for the pause to be forgotten
@@ -29,22 +30,19 @@ use crate::{image, sys};
 const BACKOFF: Duration = Duration::from_secs(10);
 const BACKOFF_MAX: Duration = Duration::from_secs(300);
 const BACKOFF_RESET: Duration = Duration::from_secs(600);
-/// First and longest pause between tries to make the sandbox or the volumes.
-const SETUP_PAUSE: Duration = Duration::from_millis(100);
-const SETUP_PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// What the parts of one pod share.
 pub(super) struct Ctx {
-    kubelet: Arc<Kubelet>,
-    pod: Pod,
-    id: PodId,
+    pub(super) kubelet: Arc<Kubelet>,
+    pub(super) pod: Pod,
+    pub(super) id: PodId,
     board: Mutex<Board>,
     changed: Notify,
     stop: watch::Sender<Option<Duration>>,
 }
 
 impl Ctx {
-    fn board<T>(&self, change: impl FnOnce(&mut Board) -> T) -> T {
+    pub(super) fn board<T>(&self, change: impl FnOnce(&mut Board) -> T) -> T {
         let done = change(&mut self.board.lock().unwrap_or_else(PoisonError::into_inner));
         self.changed.notify_one();
         done
@@ -54,7 +52,7 @@ impl Ctx {
         self.board(|board| change(if init { &mut board.init[at] } else { &mut board.main[at] }))
     }
 
-    fn host_network(&self) -> bool {
+    pub(super) fn host_network(&self) -> bool {
         self.pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true))
     }
 }
@@ -141,99 +139,6 @@ async fn live(ctx: Arc<Ctx>) {
         mains.spawn(async move { run_container(&ctx, &ready, &container, false, at).await });
     }
     mains.join_all().await;
-}
-
-/// What containers need of their pod.
-struct Sandbox {
-    holder: i32,
-    addresses: Addresses,
-    volumes: std::collections::BTreeMap<String, std::path::PathBuf>,
-}
-
-/// Makes the sandbox and the volumes; tries until it works.
-async fn set_up(ctx: &Arc<Ctx>) -> Sandbox {
-    let mut pause = SETUP_PAUSE;
-    loop {
-        match try_set_up(ctx).await {
-            Ok(sandbox) => return sandbox,
-            Err(error) => {
-                let message = format!("{error:#}");
-                ctx.board(|board| {
-                    for live in board.init.iter_mut().chain(&mut board.main) {
-                        live.doing = Doing::Waiting { reason: "ContainerCreating", message: message.clone() };
-                    }
-                });
-            }
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(SETUP_PAUSE_MAX);
-    }
-}
-
-async fn try_set_up(ctx: &Arc<Ctx>) -> Result<Sandbox> {
-    spec::check_supported(&ctx.pod, &ctx.id)?;
-    std::fs::create_dir_all(ctx.id.dir())?;
-    let holder = match sys::cgroup_pids(&ctx.id.cgroup().join("_sandbox")).first() {
-        Some(pid) => *pid,
-        None => hold(ctx).await.context("making the sandbox")?,
-    };
-    let pod_ip = if ctx.host_network() {
-        ctx.kubelet.config.node_ip.to_string()
-    } else {
-        let id = ctx.id.clone();
-        tokio::task::spawn_blocking(move || cni::add(&id)).await?.context("Failed to create pod sandbox")?.to_string()
-    };
-    ctx.board(|board| {
-        board.pod_ip = Some(pod_ip.clone());
-        board.sandbox = true;
-    });
-    let addresses = Addresses { pod: pod_ip, host: ctx.kubelet.config.node_ip.to_string() };
-    let volumes = volumes::prepare(&ctx.kubelet, &ctx.pod, &ctx.id, &addresses).await?;
-    files(ctx, &addresses)?;
-    let names: Vec<String> = ctx.pod.spec.iter().flat_map(|spec| &spec.containers).map(|c| c.name.clone()).collect();
-    std::fs::write(ctx.id.record(), format!("{}\n{}\n", ctx.id.uid, names.join("\n")))?;
-    Ok(Sandbox { holder, addresses, volumes })
-}
-
-/// The process that keeps the pod's namespaces.
-async fn hold(ctx: &Ctx) -> Result<i32> {
-    let cgroup = ctx.id.cgroup().join("_sandbox");
-    std::fs::create_dir_all(&cgroup)?;
-    let mut command = std::process::Command::new("/proc/self/exe");
-    command.arg("hold").stdin(Stdio::null()).stdout(Stdio::piped());
-    let make = if ctx.host_network() {
-        CloneFlags::CLONE_NEWIPC
-    } else {
-        command.arg("--hostname").arg(spec::hostname(&ctx.kubelet, &ctx.pod));
-        CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS
-    };
-    sys::start_within(&mut command, Some(cgroup), Vec::new(), make);
-    let mut child = Command::from(command).spawn()?;
-    let pid = i32::try_from(child.id().context("the sandbox process ended at once")?)?;
-    let mut said = [0];
-    child.stdout.take().context("no pipe")?.read_exact(&mut said).await.context("the sandbox process ended at once")?;
-    // It is reaped when its end is waited for.
-    tokio::spawn(async move { child.wait().await });
-    if !ctx.host_network() {
-        let path = ctx.id.netns();
-        sys::bind(format!("/proc/{pid}/ns/net").as_ref(), &path, false)?;
-    }
-    Ok(pid)
-}
-
-/// Files that a kubelet puts into every container.
-fn files(ctx: &Ctx, addresses: &Addresses) -> Result<()> {
-    let name = spec::hostname(&ctx.kubelet, &ctx.pod);
-    let dir = ctx.id.dir();
-    let hosts = if ctx.host_network() {
-        std::fs::read_to_string("/etc/hosts")?
-    } else {
-        format!("127.0.0.1\tlocalhost\n{}\t{name}\n", addresses.pod)
-    };
-    std::fs::write(dir.join("hosts"), hosts)?;
-    std::fs::write(dir.join("hostname"), format!("{name}\n"))?;
-    std::fs::write(dir.join("resolv.conf"), "")?;
-    Ok(())
 }
 
 /// Runs a container with its restarts; `true` if it ended well and is not to run again.
@@ -346,6 +251,7 @@ fn binds(ctx: &Ctx, sandbox: &Sandbox, container: &Container) -> Result<Vec<Bind
         .iter()
         .map(|name| Bind {
             source: ctx.id.dir().join(name),
+            sub_path: None,
             target: format!("/etc/{name}").into(),
             read_only: false,
             propagation: Propagation::None,
@@ -356,7 +262,8 @@ fn binds(ctx: &Ctx, sandbox: &Sandbox, container: &Container) -> Result<Vec<Bind
             format!("container {} mounts volume {:?}, which the pod does not have", container.name, mount.name)
         })?;
         binds.push(Bind {
-            source: mount.sub_path.as_ref().map_or_else(|| volume.clone(), |sub| volume.join(sub)),
+            source: volume.clone(),
+            sub_path: mount.sub_path.as_ref().filter(|sub| !sub.is_empty()).map(Into::into),
             target: mount.mount_path.clone().into(),
             read_only: mount.read_only == Some(true),
             propagation: match mount.mount_propagation.as_deref() {
@@ -499,37 +406,6 @@ async fn end(
     }
     std::fs::write(ctx.id.cgroup().join(&container.name).join("cgroup.kill"), "1")?;
     child.wait().await
-}
-
-/// Removes everything of the pod from the node.
-async fn tear_down(ctx: &Ctx) {
-    let id = ctx.id.clone();
-    let host_network = ctx.host_network();
-    let done = tokio::task::spawn_blocking(move || -> Result<()> {
-        let kill = id.cgroup().join("cgroup.kill");
-        if !host_network && id.netns().exists() {
-            cni::del(&id)?;
-            nix::mount::umount2(&id.netns(), nix::mount::MntFlags::MNT_DETACH)?;
-            std::fs::remove_file(id.netns())?;
-        }
-        if kill.exists() {
-            sys::remove_cgroup(&id.cgroup())?;
-        }
-        for path in [id.record()] {
-            if path.exists() {
-                std::fs::remove_file(path)?;
-            }
-        }
-        if id.dir().exists() {
-            std::fs::remove_dir_all(id.dir())?;
-        }
-        Ok(())
-    })
-    .await;
-    match done {
-        Ok(Ok(())) => {}
-        other => eprintln!("removing pod {}/{}: {other:?}", ctx.id.namespace, ctx.id.name),
-    }
 }
 
 /// The object goes last, when nothing of the pod runs any more.

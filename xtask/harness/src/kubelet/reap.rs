@@ -1,0 +1,66 @@
+//! What a PID 1 has to do besides its work: hand signals on, and reap the processes that have lost their parent. Without it
+//! every orphan stays as a zombie until the PID namespace goes, and takes a slot of the pids limit.
+
+use std::process::Child;
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+/// Signals that are handed on to the child.
+const HANDED_ON: [Signal; 7] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGWINCH,
+];
+
+/// Blocks the signals that [`tend`] waits for. Before the child is started: one that came in between would be lost.
+///
+/// # Errors
+/// If the kernel refuses.
+pub(super) fn prepare() -> Result<SigSet> {
+    let mut signals = SigSet::from_iter(HANDED_ON);
+    signals.add(Signal::SIGCHLD);
+    signals.thread_block().context("blocking signals")?;
+    Ok(signals)
+}
+
+/// Waits for the child, hands signals on to it and reaps everybody else; returns the child's exit code, 128 + signal where
+/// a signal ended it.
+///
+/// # Errors
+/// If the kernel refuses.
+pub(super) fn tend(child: &Child, signals: &SigSet) -> Result<i32> {
+    let child = Pid::from_raw(i32::try_from(child.id())?);
+    loop {
+        match signals.wait().context("waiting for signals")? {
+            Signal::SIGCHLD => {
+                if let Some(code) = reap(child)? {
+                    return Ok(code);
+                }
+            }
+            // It may have ended in the meantime; then SIGCHLD comes next.
+            signal => drop(kill(child, signal)),
+        }
+    }
+}
+
+/// Reaps all that have ended, for SIGCHLD may stand for many; the exit code if the child was among them.
+fn reap(child: Pid) -> Result<Option<i32>> {
+    let mut code = None;
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, status)) if pid == child => code = Some(status),
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => code = Some(128 + signal as i32),
+            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(code),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error).context("reaping"),
+        }
+    }
+}
