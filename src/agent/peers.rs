@@ -6,19 +6,17 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 
 use super::{HEALTH_PORT, Shared};
 use crate::node::routes::Peer;
+use crate::telemetry::server;
 
 /// Time between two rounds of probes.
 const PERIOD: Duration = Duration::from_secs(10);
 /// Time for one probe.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// Connections to the health port at a time.
-const CONNECTIONS_MAX: usize = 64;
 
 /// The other nodes and what the last probe of each said.
 #[derive(Default)]
@@ -110,37 +108,11 @@ async fn ask(address: Ipv4Addr) -> Result<()> {
 pub(super) async fn serve_health(shared: Arc<Shared>) -> Result<()> {
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, HEALTH_PORT));
     let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let slot = slots.clone().acquire_owned().await?;
-        let (stream, _) = listener.accept().await.context("accepting on the health port")?;
-        let shared = shared.clone();
-        tokio::spawn(async move {
-            let answered = tokio::time::timeout(TIMEOUT, answer(&shared, stream)).await;
-            tracing::trace!(?answered, "health request");
-            drop(slot);
-        });
-    }
+    server::serve(listener, move |path| (path == "/healthz").then(|| healthz(&shared))).await
 }
 
-async fn answer(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
-    let (reader, mut writer) = stream.split();
-    let mut lines = BufReader::new(reader.take(8192)).lines();
-    let request = lines.next_line().await?.unwrap_or_default();
-    while lines.next_line().await?.is_some_and(|line| !line.is_empty()) {}
-    let sick: Vec<String> =
-        shared.health.snapshot().into_iter().filter(|(_, round)| !round.healthy).map(|(name, _)| name).collect();
-    let (status, body) = if !request.starts_with("GET /healthz") {
-        ("404 Not Found", "not found".to_owned())
-    } else if sick.is_empty() {
-        ("200 OK", "ok".to_owned())
-    } else {
-        ("503 Service Unavailable", format!("not healthy: {}", sick.join(", ")))
-    };
-    let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    writer.write_all(head.as_bytes()).await?;
-    writer.write_all(body.as_bytes()).await
+fn healthz(shared: &Shared) -> Result<(), String> {
+    let all = shared.health.snapshot();
+    let sick: Vec<String> = all.into_iter().filter(|(_, round)| !round.healthy).map(|(name, _)| name).collect();
+    if sick.is_empty() { Ok(()) } else { Err(format!("not healthy: {}", sick.join(", "))) }
 }

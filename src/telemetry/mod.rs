@@ -1,6 +1,7 @@
-//! Logs and the health of control loops.
+//! Logs, the health of control loops, and the port that tells it.
 
 pub mod health;
+pub mod server;
 
 use tracing_subscriber::EnvFilter;
 
