@@ -62,6 +62,8 @@ fn rbac() -> Vec<Value> {
                 rule("", &["services/status"], &["patch"]),
                 rule("cilium.io", &["ciliumloadbalancerippools"], &["list", "watch"]),
                 rule("cilium.io", &["ciliumloadbalancerippools/status"], &["patch"]),
+                // Told about a Service, in its namespace.
+                rule("events.k8s.io", &["events"], &["create", "patch"]),
             ],
         ),
         (

@@ -1,6 +1,8 @@
 //! `CiliumLoadBalancerIPPool`, in versions v2alpha1 and v2 with one schema, so that no version loses a field.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,7 +33,7 @@ pub struct PoolSpec {
     /// Which Services may have addresses of this pool; absent or empty: all. Besides a Service's labels the keys
     /// `io.kubernetes.service.namespace` and `io.kubernetes.service.name` can be selected on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service_selector: Option<LabelSelector>,
+    pub service_selector: Option<ServiceSelector>,
     /// Ranges of addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blocks: Vec<PoolBlock>,
@@ -39,9 +41,11 @@ pub struct PoolSpec {
     /// unless `allowFirstLastIPs` says otherwise, as releases of its time did.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cidrs: Vec<PoolBlock>,
-    /// Whether the first and last address of a `cidr` may be given out.
+    /// Whether the first and last address of a `cidr` may be given out: Yes or No.
+    // Text, as is the selector's operator: one object from before the schema must not end the watch of all.
     #[serde(default, rename = "allowFirstLastIPs", skip_serializing_if = "Option::is_none")]
-    pub allow_first_last_ips: Option<AllowFirstLast>,
+    #[schemars(extend("enum" = ["Yes", "No"]))]
+    pub allow_first_last_ips: Option<String>,
     /// No new addresses are given out; those given out stay.
     #[serde(default)]
     #[schemars(default)]
@@ -63,13 +67,39 @@ pub struct PoolBlock {
     pub stop: Option<String>,
 }
 
-/// `allowFirstLastIPs`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum AllowFirstLast {
-    /// They may be given out.
-    Yes,
-    /// They are left out.
-    No,
+/// A label selector. All requirements must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceSelector {
+    /// Labels with their values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("additionalProperties" = label_value_schema()))]
+    pub match_labels: Option<BTreeMap<String, String>>,
+    /// Requirements on labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub match_expressions: Option<Vec<SelectorRequirement>>,
+}
+
+/// A requirement on one label.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SelectorRequirement {
+    /// The label's key.
+    pub key: String,
+    /// How the key relates to the values: In, NotIn, Exists or DoesNotExist.
+    #[schemars(extend("enum" = ["In", "NotIn", "Exists", "DoesNotExist"]))]
+    pub operator: String,
+    /// Values: at least one with In and NotIn, none with Exists and DoesNotExist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub values: Option<Vec<String>>,
+}
+
+/// What Kubernetes admits as the value of a label.
+fn label_value_schema() -> serde_json::Value {
+    serde_json::json!({
+        "type": "string",
+        "maxLength": 63,
+        "pattern": "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$",
+    })
 }
 
 /// Status of a pool.

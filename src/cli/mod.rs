@@ -36,11 +36,7 @@ enum Command {
         config: PathBuf,
     },
     /// Run the operator
-    Operator {
-        /// Configuration document
-        #[arg(long, default_value_os_t = crate::agent::default_config())]
-        config: PathBuf,
-    },
+    Operator(crate::operator::Args),
     /// Show the state of this node, read from the kernel and measured
     Status {
         /// Form of the output
@@ -82,7 +78,7 @@ enum Command {
 pub fn main() -> Result<i32> {
     match Args::parse().command {
         Command::Agent { config } => runtime()?.block_on(crate::agent::run(&config)).map(|()| 0),
-        Command::Operator { config } => runtime()?.block_on(crate::operator::run(&config)).map(|()| 0),
+        Command::Operator(args) => runtime()?.block_on(crate::operator::run(&args)).map(|()| 0),
         Command::Status { output } => status::run(output),
         Command::Cleanup { dry_run } => cleanup::run(dry_run),
         Command::Bpf { command } => bpf::run(&command),

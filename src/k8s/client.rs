@@ -1,4 +1,5 @@
-//! The connection to the API server: by the address of the configuration, as the pod's service account.
+//! The connection to the API server: by the address of the configuration, as the pod's service account, or by a
+//! kubeconfig.
 
 use std::path::Path;
 
@@ -52,6 +53,20 @@ pub async fn connect(config: &Config) -> Result<Client> {
         current_context: Some("pod".into()),
         ..Kubeconfig::default()
     };
+    client(kubeconfig).await
+}
+
+/// A client by a kubeconfig file, for a component that runs outside of the cluster.
+///
+/// # Errors
+/// If the file cannot be read or used.
+pub async fn connect_by(kubeconfig: &Path) -> Result<Client> {
+    let read = Kubeconfig::read_from(kubeconfig);
+    let read = read.with_context(|| format!("reading the kubeconfig {}", kubeconfig.display()))?;
+    client(read).await.with_context(|| format!("by the kubeconfig {}", kubeconfig.display()))
+}
+
+async fn client(kubeconfig: Kubeconfig) -> Result<Client> {
     let client_config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .context("making a client configuration")?;

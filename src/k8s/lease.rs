@@ -1,7 +1,8 @@
-//! Leadership by a Lease. A lease is no fence: a write may be on its way when it ends. So the holder stops writing one
-//! request timeout before its end, and a successor waits one longer, unless the lease was released.
+//! Leadership by a Lease: taken, renewed and released here, in a task of its own, so that writes never delay a renewal. What
+//! it permits is in [`super::fence`].
 
-use std::time::{Duration, Instant};
+use std::future::Future;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -10,6 +11,8 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Client};
 
+use super::fence::Fence;
+
 /// How long a lease holds without being renewed (client-go's default).
 pub const DURATION: Duration = Duration::from_secs(15);
 /// How often it is renewed, and how often another's is looked at.
@@ -17,15 +20,54 @@ pub const PERIOD: Duration = Duration::from_secs(2);
 /// No request of ours takes longer.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Our view of the lease.
-pub struct Leadership {
+/// Where the Lease is.
+pub trait Store: Send + Sync {
+    /// The Lease, if there is one.
+    fn read(&self) -> impl Future<Output = kube::Result<Option<Lease>>> + Send;
+    /// Makes it; fails with 409 if there is one.
+    fn create(&self, lease: &Lease) -> impl Future<Output = kube::Result<Lease>> + Send;
+    /// Replaces the version that was read; fails with 409 if it has changed.
+    fn replace(&self, lease: &Lease) -> impl Future<Output = kube::Result<Lease>> + Send;
+}
+
+/// A Lease in the API server.
+pub struct ApiStore {
     api: Api<Lease>,
     name: String,
+}
+
+impl ApiStore {
+    /// The Lease of this name.
+    #[must_use]
+    pub fn new(client: Client, namespace: &str, name: &str) -> Self {
+        Self { api: Api::namespaced(client, namespace), name: name.to_owned() }
+    }
+}
+
+impl Store for ApiStore {
+    async fn read(&self) -> kube::Result<Option<Lease>> {
+        self.api.get_opt(&self.name).await
+    }
+
+    async fn create(&self, lease: &Lease) -> kube::Result<Lease> {
+        let mut lease = lease.clone();
+        lease.metadata.name = Some(self.name.clone());
+        self.api.create(&PostParams::default(), &lease).await
+    }
+
+    async fn replace(&self, lease: &Lease) -> kube::Result<Lease> {
+        self.api.replace(&self.name, &PostParams::default(), lease).await
+    }
+}
+
+/// Our view of the lease.
+pub struct Leadership<S> {
+    store: S,
     identity: String,
-    /// Until when we may write.
-    deadline: Option<Instant>,
-    /// What another holder wrote last, and when we saw it first. Its clock is not ours: only changes count.
-    seen: Option<(LeaseSpec, Instant)>,
+    fence: Fence,
+    /// What stands in the lease, and when we saw it first. Another holder's clock is not ours: only changes count.
+    seen: Option<(LeaseSpec, Duration)>,
+    leading: bool,
 }
 
 /// What to do about the lease as it was read.
@@ -37,11 +79,13 @@ pub enum Decision {
     Wait,
 }
 
-/// Whether a lease may be taken: it is ours, it was released, or nobody renewed it for long enough.
+/// Whether a lease may be taken: it is ours, it was released, or nobody renewed it for long enough. A write that the
+/// holder sent at the very end takes up to a request timeout more.
 #[must_use]
 pub fn decide(spec: &LeaseSpec, identity: &str, unchanged: Duration) -> Decision {
     let holder = spec.holder_identity.as_deref().unwrap_or_default();
-    let held = Duration::from_secs(spec.lease_duration_seconds.and_then(|s| u64::try_from(s).ok()).unwrap_or(15));
+    let held = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    let held = held.map_or(DURATION, Duration::from_secs);
     if holder.is_empty() || holder == identity || unchanged > held + REQUEST_TIMEOUT {
         Decision::Take
     } else {
@@ -49,17 +93,11 @@ pub fn decide(spec: &LeaseSpec, identity: &str, unchanged: Duration) -> Decision
     }
 }
 
-impl Leadership {
+impl<S: Store> Leadership<S> {
     /// Not held yet.
     #[must_use]
-    pub fn new(client: Client, namespace: &str, name: &str, identity: String) -> Self {
-        Self { api: Api::namespaced(client, namespace), name: name.to_owned(), identity, deadline: None, seen: None }
-    }
-
-    /// Whether a write may be sent now.
-    #[must_use]
-    pub fn may_write(&self, now: Instant) -> bool {
-        self.deadline.is_some_and(|deadline| now + REQUEST_TIMEOUT < deadline)
+    pub fn new(store: S, identity: String, fence: Fence) -> Self {
+        Self { store, identity, fence, seen: None, leading: false }
     }
 
     /// Takes or renews the lease where that is possible.
@@ -67,16 +105,15 @@ impl Leadership {
     /// # Errors
     /// If the API server cannot be asked; what we held stays held until its deadline.
     pub async fn round(&mut self) -> Result<()> {
-        tokio::time::timeout(REQUEST_TIMEOUT, self.round_inner()).await.context("no answer in time")?
+        tokio::time::timeout(REQUEST_TIMEOUT, self.round_inner()).await.context("the lease: no answer in time")?
     }
 
     async fn round_inner(&mut self) -> Result<()> {
-        let started = Instant::now();
-        let Some(mut lease) = self.api.get_opt(&self.name).await.context("reading the lease")? else {
-            let mut lease = Lease::default();
-            lease.metadata.name = Some(self.name.clone());
-            lease.spec = Some(self.spec(&LeaseSpec::default()));
-            let created = self.api.create(&PostParams::default(), &lease).await;
+        // The lease counts from before the request: the API server takes it for renewed later, never earlier.
+        let started = self.fence.now();
+        let Some(mut lease) = self.store.read().await.context("reading the lease")? else {
+            let lease = Lease { spec: Some(self.spec(&LeaseSpec::default())), ..Lease::default() };
+            let created = self.store.create(&lease).await;
             return self.written(created, started);
         };
         let spec = lease.spec.clone().unwrap_or_default();
@@ -85,28 +122,39 @@ impl Leadership {
             _ => started,
         };
         self.seen = Some((spec.clone(), since));
-        if decide(&spec, &self.identity, started.duration_since(since)) == Decision::Wait {
-            self.deadline = None;
+        if decide(&spec, &self.identity, started.saturating_sub(since)) == Decision::Wait {
+            self.lead(None, spec.holder_identity.as_deref());
             return Ok(());
         }
         lease.spec = Some(self.spec(&spec));
-        let replaced = self.api.replace(&self.name, &PostParams::default(), &lease).await;
+        let replaced = self.store.replace(&lease).await;
         self.written(replaced, started)
     }
 
-    fn written(&mut self, answer: kube::Result<Lease>, started: Instant) -> Result<()> {
+    fn written(&mut self, answer: kube::Result<Lease>, started: Duration) -> Result<()> {
         match answer {
             Ok(_) => {
-                if self.deadline.is_none() {
-                    tracing::info!(identity = self.identity, "leading");
-                }
-                self.deadline = Some(started + DURATION);
+                self.lead(Some(started.saturating_add(DURATION)), None);
                 Ok(())
             }
             // Somebody else was faster; the next round sees who.
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
             Err(error) => Err(error).context("writing the lease"),
         }
+    }
+
+    fn lead(&mut self, deadline: Option<Duration>, holder: Option<&str>) {
+        let leading = deadline.is_some();
+        if leading != self.leading {
+            let identity = &self.identity;
+            if leading {
+                tracing::info!(identity, "leading");
+            } else {
+                tracing::warn!(identity, holder, "not leading any more");
+            }
+        }
+        self.leading = leading;
+        self.fence.set(deadline);
     }
 
     fn spec(&self, old: &LeaseSpec) -> LeaseSpec {
@@ -122,23 +170,29 @@ impl Leadership {
         }
     }
 
-    /// Gives the lease back, so that a successor need not wait.
+    /// Gives the lease back, so that a successor need not wait. Nothing may be on its way any more.
     ///
     /// # Errors
-    /// If the API server cannot be asked.
+    /// If the API server cannot be asked in time.
     pub async fn release(&mut self) -> Result<()> {
-        if self.deadline.take().is_none() {
+        if !self.fence.held() {
             return Ok(());
         }
-        let mut lease = self.api.get(&self.name).await.context("reading the lease")?;
-        if let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(&self.identity)) {
-            spec.holder_identity = None;
-            self.api.replace(&self.name, &PostParams::default(), &lease).await.context("releasing the lease")?;
-        }
-        Ok(())
+        self.fence.set(None);
+        let released = async {
+            let Some(mut lease) = self.store.read().await.context("reading the lease")? else { return Ok(()) };
+            if let Some(spec) =
+                lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(&self.identity))
+            {
+                spec.holder_identity = None;
+                self.store.replace(&lease).await.context("writing the lease")?;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(REQUEST_TIMEOUT, released).await.context("no answer in time")?
     }
 }
 
 #[cfg(test)]
 #[path = "lease_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -1,4 +1,7 @@
-//! Kubernetes: the connection, leadership, and writes.
+//! Kubernetes: the connection, leadership, and Events.
 
 pub mod client;
+pub mod clock;
+pub mod events;
+pub mod fence;
 pub mod lease;

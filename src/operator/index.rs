@@ -1,17 +1,19 @@
 //! Pools and Services as the API server tells them, and the world that `core` plans over.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::ResourceExt;
 use kube::runtime::watcher;
-use portolan_core::ipam::{
-    Block, Family, Operator, Pool, PoolSpec, Requirement, Selector, SelectorError, ServiceInput, World,
-};
+use portolan_core::ipam::{Block, Family, Pool, PoolSpec, Requirement, Selector, SelectorError, ServiceInput, World};
 use portolan_core::service::ServiceName;
 
-use crate::api::pool::{AllowFirstLast, CiliumLoadBalancerIPPool, PoolBlock};
-use crate::api::strings::{CONDITION_SATISFIED, FIELD_MANAGER, SELECTOR_NAME, SELECTOR_NAMESPACE};
+use crate::api::pool::{CiliumLoadBalancerIPPool, PoolBlock, ServiceSelector};
+use crate::api::strings::{
+    ANNOTATION_IPS, ANNOTATION_IPS_FORMER, CONDITION_SATISFIED, FIELD_MANAGER, SELECTOR_NAME, SELECTOR_NAMESPACE,
+};
 
 /// A change of the cluster.
 #[expect(clippy::large_enum_variant, reason = "an event lives for one call; boxing would cost an allocation each")]
@@ -85,26 +87,12 @@ impl Index {
         }
     }
 
-    /// The world to plan over, and pools whose selector cannot be understood: they select nothing.
-    pub(super) fn world(&self) -> (World, BTreeMap<String, SelectorError>) {
-        let mut errors = BTreeMap::new();
-        let mut world = World::default();
-        for (name, pool) in &self.pools.all {
-            match pool_spec(pool) {
-                Ok(spec) => {
-                    world.pools.insert(name.clone(), Pool::new(&spec));
-                }
-                Err(error) => {
-                    errors.insert(name.clone(), error);
-                }
-            }
-        }
-        for (name, service) in &self.services.all {
-            if is_ours(service) {
-                world.services.insert(name.clone(), service_input(name, service));
-            }
-        }
-        (world, errors)
+    /// The world to plan over.
+    pub(super) fn world(&self) -> World {
+        let pools = self.pools.all.iter().map(|(name, pool)| (name.clone(), Pool::new(&pool_spec(pool))));
+        let ours = self.services.all.iter().filter(|(_, service)| is_ours(service));
+        let services = ours.map(|(name, service)| (name.clone(), service_input(name, service)));
+        World { pools: pools.collect(), services: services.collect() }
     }
 }
 
@@ -133,17 +121,24 @@ pub(super) fn owns_ingress(service: &Service) -> bool {
     let Some(entries) = service.metadata.managed_fields.as_ref().filter(|entries| !entries.is_empty()) else {
         return has_condition(service);
     };
-    entries.iter().any(|entry| {
-        entry.manager.as_deref() == Some(FIELD_MANAGER)
-            && entry
-                .fields_v1
-                .as_ref()
-                .is_some_and(|fields| fields.0.pointer("/f:status/f:loadBalancer/f:ingress").is_some())
-    })
+    entries.iter().any(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER) && writes_ingress(entry))
+}
+
+fn writes_ingress(entry: &ManagedFieldsEntry) -> bool {
+    let fields = entry.fields_v1.as_ref();
+    fields.is_some_and(|fields| fields.0.pointer("/f:status/f:loadBalancer/f:ingress").is_some())
+}
+
+/// When the addresses were written, by the API server's clock: a stale write is younger there than what it collides with,
+/// whatever its writer believed. Where that record was cleared, the Service's age stands in.
+fn held_since(service: &Service) -> i64 {
+    let entries = service.metadata.managed_fields.iter().flatten().filter(|entry| writes_ingress(entry));
+    let written = entries.filter_map(|entry| entry.time.as_ref()).map(|time| time.0.as_second()).min();
+    written.unwrap_or_else(|| created(service))
 }
 
 /// Addresses in the status.
-pub(super) fn ingress(service: &Service) -> Vec<std::net::IpAddr> {
+pub(super) fn ingress(service: &Service) -> Vec<IpAddr> {
     let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     let ingress = balancer.and_then(|balancer| balancer.ingress.as_ref());
     ingress.into_iter().flatten().filter_map(|entry| entry.ip.as_ref()?.parse().ok()).collect()
@@ -153,32 +148,58 @@ fn service_input(name: &ServiceName, service: &Service) -> ServiceInput {
     let mut labels = service.labels().clone();
     labels.insert(SELECTOR_NAMESPACE.to_owned(), name.namespace.clone());
     labels.insert(SELECTOR_NAME.to_owned(), name.name.clone());
+    let (requested, unreadable) = requests(service);
     ServiceInput {
         labels,
         ingress: ingress(service),
         families: families(service),
+        requested,
+        unreadable,
         created: created(service),
+        held_since: held_since(service),
         known: owns_ingress(service),
+        marked: has_condition(service),
     }
 }
 
-/// The families that a Service asks for; the API server fills `ipFamilies` in.
+/// Addresses that a Service asks for by number, each once, and what in their place is no address. `loadBalancerIP` comes
+/// first, then the annotation; an empty annotation hides the one of the former name.
+fn requests(service: &Service) -> (Vec<IpAddr>, Vec<String>) {
+    let field = service.spec.as_ref().and_then(|spec| spec.load_balancer_ip.as_deref()).unwrap_or_default();
+    let annotations = service.annotations();
+    let annotation = annotations.get(ANNOTATION_IPS).or_else(|| annotations.get(ANNOTATION_IPS_FORMER));
+    let entries = std::iter::once(field).chain(annotation.map_or("", String::as_str).split(','));
+    let (mut requested, mut unreadable) = (Vec::new(), Vec::new());
+    for entry in entries.map(str::trim).filter(|entry| !entry.is_empty()) {
+        match entry.parse() {
+            Ok(address) if requested.contains(&address) => {}
+            Ok(address) => requested.push(address),
+            Err(_) => unreadable.push(entry.to_owned()),
+        }
+    }
+    (requested, unreadable)
+}
+
+/// The families that a Service asks for. The API server fills `ipFamilies` in, except for Services without a selector
+/// from before it did.
 fn families(service: &Service) -> BTreeSet<Family> {
     let spec = service.spec.as_ref();
     let listed = spec.and_then(|spec| spec.ip_families.clone()).unwrap_or_default();
     let family = |text: &String| if text == "IPv6" { Family::V6 } else { Family::V4 };
-    let single = spec.is_none_or(|spec| spec.ip_family_policy.as_deref().is_none_or(|policy| policy == "SingleStack"));
-    if listed.is_empty() {
-        return BTreeSet::from([Family::V4]);
+    let policy = spec.and_then(|spec| spec.ip_family_policy.as_deref()).unwrap_or("SingleStack");
+    match (policy, listed.as_slice()) {
+        ("SingleStack", []) => BTreeSet::from([Family::V4]),
+        ("SingleStack", [first, ..]) => BTreeSet::from([family(first)]),
+        ("RequireDualStack", _) | (_, []) => BTreeSet::from([Family::V4, Family::V6]),
+        (_, listed) => listed.iter().map(family).collect(),
     }
-    listed.iter().take(if single { 1 } else { 2 }).map(family).collect()
 }
 
 fn created<T: ResourceExt>(object: &T) -> i64 {
     object.creation_timestamp().map(|time| time.0.as_second()).unwrap_or_default()
 }
 
-fn pool_spec(pool: &CiliumLoadBalancerIPPool) -> Result<PoolSpec, SelectorError> {
+fn pool_spec(pool: &CiliumLoadBalancerIPPool) -> PoolSpec {
     let blocks = |list: &[PoolBlock]| -> Vec<Block> {
         let block = |block: &PoolBlock| Block {
             cidr: block.cidr.clone(),
@@ -187,28 +208,31 @@ fn pool_spec(pool: &CiliumLoadBalancerIPPool) -> Result<PoolSpec, SelectorError>
         };
         list.iter().map(block).collect()
     };
-    let mut requirements = Vec::new();
-    if let Some(selector) = &pool.spec.service_selector {
-        for (key, value) in selector.match_labels.iter().flatten() {
-            let values = vec![value.clone()];
-            requirements.push(Requirement { key: key.clone(), operator: Operator::In, values });
-        }
-        for expression in selector.match_expressions.iter().flatten() {
-            requirements.push(Requirement {
-                key: expression.key.clone(),
-                operator: Operator::from_api(&expression.operator)?,
-                values: expression.values.clone().unwrap_or_default(),
-            });
-        }
-    }
-    Ok(PoolSpec {
+    let (allow_first_last, allow_first_last_unknown) = match pool.spec.allow_first_last_ips.as_deref() {
+        None | Some("") => (None, None),
+        Some("Yes") => (Some(true), None),
+        Some("No") => (Some(false), None),
+        // Leaving them out takes nothing from anybody.
+        Some(other) => (Some(false), Some(other.to_owned())),
+    };
+    PoolSpec {
         blocks: blocks(&pool.spec.blocks),
         cidrs: blocks(&pool.spec.cidrs),
-        allow_first_last: pool.spec.allow_first_last_ips.map(|allow| allow == AllowFirstLast::Yes),
-        selector: Selector(requirements),
+        allow_first_last,
+        allow_first_last_unknown,
+        selector: pool.spec.service_selector.as_ref().map_or(Ok(Selector::default()), selector),
         disabled: pool.spec.disabled,
         created: created(pool),
-    })
+    }
+}
+
+fn selector(selector: &ServiceSelector) -> Result<Selector, SelectorError> {
+    let labels = selector.match_labels.iter().flatten();
+    let equal = labels.map(|(key, value)| Requirement::from_api(key, "In", vec![value.clone()]));
+    let expressions = selector.match_expressions.iter().flatten();
+    let expressed =
+        expressions.map(|one| Requirement::from_api(&one.key, &one.operator, one.values.clone().unwrap_or_default()));
+    Ok(Selector(equal.chain(expressed).collect::<Result<_, _>>()?))
 }
 
 #[cfg(test)]

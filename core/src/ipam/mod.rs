@@ -9,6 +9,6 @@ mod pool;
 mod selector;
 
 pub use address::{Family, Range, RangeError};
-pub use plan::{Outcome, Plan, PoolResult, ServiceInput, ServiceResult, World, plan};
-pub use pool::{Block, Pool, PoolSpec};
+pub use plan::{Duplicate, Plan, PoolResult, Refusal, ServiceInput, ServiceResult, World, plan};
+pub use pool::{Block, Pool, PoolError, PoolSpec};
 pub use selector::{Operator, Requirement, Selector, SelectorError};

@@ -8,18 +8,26 @@ use super::pool::Pool;
 use crate::service::ServiceName;
 
 /// A Service that is ours to serve (type LoadBalancer, no foreign class).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceInput {
     /// Labels, with the synthetic keys for namespace and name.
     pub labels: BTreeMap<String, String>,
     /// Addresses it has in its status.
     pub ingress: Vec<IpAddr>,
-    /// Families that it asks for.
+    /// Families that it asks for; they count only where no address is asked for.
     pub families: BTreeSet<Family>,
-    /// Seconds since the epoch: of two holders of one address the older keeps it.
+    /// Addresses that it asks for by number.
+    pub requested: Vec<IpAddr>,
+    /// What it asks for that is no address.
+    pub unreadable: Vec<String>,
+    /// Seconds since the epoch: the older Service chooses first.
     pub created: i64,
+    /// When the addresses were written, in seconds since the epoch: of two holders of one address the older one keeps it.
+    pub held_since: i64,
     /// The addresses in its status are from us.
     pub known: bool,
+    /// Our condition stands in its status.
+    pub marked: bool,
 }
 
 /// Everything that a plan depends on.
@@ -31,24 +39,50 @@ pub struct World {
     pub services: BTreeMap<ServiceName, ServiceInput>,
 }
 
-/// How a Service's request went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It has what it asks for.
-    Satisfied,
+impl World {
+    /// The oldest pool that an address of this Service comes from.
+    #[must_use]
+    pub fn pool_of(&self, name: &ServiceName, address: IpAddr) -> Option<&str> {
+        let mut pools = selecting(self, self.services.get(name)?).into_iter();
+        pools.find(|(_, pool)| pool.covers(address)).map(|(name, _)| name.as_str())
+    }
+}
+
+/// Why a Service does not have all that it asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
     /// No enabled pool selects it.
     NoPool,
     /// All enabled pools that select it are full.
     OutOfIps,
+    /// No enabled pool has the address.
+    NoPoolWith(IpAddr),
+    /// The pool with the address does not select the Service.
+    NotSelected(IpAddr),
+    /// Another Service has the address, or it is left out.
+    Taken(IpAddr),
+    /// Nothing of what it asks for is an address.
+    NotAnAddress(String),
+}
+
+/// An address in the status of two Services: a planted fault, or the stray write of a leader that was frozen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Duplicate {
+    /// The address.
+    pub address: IpAddr,
+    /// Who keeps it.
+    pub holder: ServiceName,
 }
 
 /// What a Service should have.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceResult {
     /// Addresses, kept ones first.
     pub ingress: Vec<IpAddr>,
-    /// How it went.
-    pub outcome: Outcome,
+    /// What it asks for and does not get; empty if it is satisfied.
+    pub refusals: Vec<Refusal>,
+    /// Addresses that it loses because an older holder has them.
+    pub duplicates: Vec<Duplicate>,
 }
 
 /// State of a pool.
@@ -72,92 +106,151 @@ pub struct Plan {
     pub pools: BTreeMap<String, PoolResult>,
 }
 
+/// Who has an address.
+type Taken<'a> = BTreeMap<IpAddr, &'a ServiceName>;
+
 /// Plans the whole world. Existing addresses are settled before any new one is given out, so that a restart moves nobody.
 #[must_use]
 pub fn plan(world: &World) -> Plan {
     let conflicts = conflicts(&world.pools);
-    let mut taken: BTreeSet<IpAddr> = BTreeSet::new();
-    let mut kept: BTreeMap<&ServiceName, Vec<IpAddr>> = BTreeMap::new();
-    let mut by_age: Vec<(&ServiceName, &ServiceInput)> = world.services.iter().collect();
-    by_age.sort_by_key(|(name, service)| (service.created, *name));
-    for (name, service) in &by_age {
-        kept.insert(name, keep(world, service, &mut taken));
+    let mut taken = Taken::new();
+    let mut results: BTreeMap<&ServiceName, ServiceResult> = BTreeMap::new();
+    let mut ordered: Vec<(&ServiceName, &ServiceInput)> = world.services.iter().collect();
+    ordered.sort_by_key(|(name, service)| (service.held_since, service.created, *name));
+    for (name, service) in &ordered {
+        results.insert(name, keep(world, name, service, &mut taken));
     }
-    let mut services = BTreeMap::new();
-    for (name, service) in by_age {
-        let mut ingress = kept.remove(name).unwrap_or_default();
+    // Who asks for one address comes before those to whom all are equal.
+    ordered.sort_by_key(|(name, service)| (service.requested.is_empty(), service.created, *name));
+    for (name, service) in ordered {
         let selecting = selecting(world, service);
-        if selecting.is_empty() && !service.known && !service.ingress.is_empty() {
+        let touched = service.known || service.marked;
+        let foreign = selecting.is_empty() && !service.known && !service.ingress.is_empty();
+        // Without a single pool nobody has asked for this to be done here, as peers have it.
+        if foreign || (world.pools.is_empty() && !touched) {
+            results.remove(name);
             continue;
         }
-        let enabled: Vec<&Pool> = selecting
-            .iter()
-            .filter(|(name, pool)| !pool.disabled && !conflicts.contains_key(*name))
-            .map(|(_, pool)| *pool)
-            .collect();
-        let outcome = fill(name, service, &enabled, &mut ingress, &mut taken);
-        services.insert(name.clone(), ServiceResult { ingress, outcome });
+        let enabled = |name: &String, pool: &Pool| !pool.disabled && !conflicts.contains_key(name);
+        let Some(result) = results.get_mut(name) else { continue };
+        if service.requested.is_empty() && service.unreadable.is_empty() {
+            let pools: Vec<&Pool> =
+                selecting.iter().filter(|(name, pool)| enabled(name, pool)).map(|(_, pool)| *pool).collect();
+            fill(name, service, &pools, result, &mut taken);
+        } else {
+            let pools: Vec<&Pool> =
+                world.pools.iter().filter(|(name, pool)| enabled(name, pool)).map(|(_, pool)| pool).collect();
+            grant(name, service, &pools, result, &mut taken);
+        }
     }
     let pools = world
         .pools
         .iter()
         .map(|(name, pool)| {
-            let used = taken.iter().filter(|address| pool.offers(**address)).count() as u128;
+            let used = taken.keys().filter(|address| pool.offers(**address)).count() as u128;
             (name.clone(), PoolResult { conflict: conflicts.get(name).cloned(), total: pool.total(), used })
         })
         .collect();
-    Plan { services, pools }
+    Plan { services: results.into_iter().map(|(name, result)| (name.clone(), result)).collect(), pools }
 }
 
 /// The addresses that a Service may keep. A pool that was disabled or lost a conflict since gives out no new ones, but
-/// takes none back; nor does one that reserves its first and last address since.
-fn keep(world: &World, service: &ServiceInput, taken: &mut BTreeSet<IpAddr>) -> Vec<IpAddr> {
+/// takes none back; nor does one that reserves its first and last address since, or that cannot be understood.
+fn keep<'a>(world: &World, name: &'a ServiceName, service: &ServiceInput, taken: &mut Taken<'a>) -> ServiceResult {
     let mut families = BTreeSet::new();
-    let mut kept = Vec::new();
+    let mut result = ServiceResult::default();
     for address in &service.ingress {
         let family = Family::of(*address);
-        let covered = selecting(world, service).iter().any(|(_, pool)| pool.covers(*address));
-        if covered && service.families.contains(&family) && !families.contains(&family) && taken.insert(*address) {
-            families.insert(family);
-            kept.push(*address);
+        let wanted = if service.requested.is_empty() {
+            service.families.contains(&family) && !families.contains(&family)
+        } else {
+            service.requested.contains(address)
+        };
+        let covered = world.pools.values().any(|pool| {
+            (pool.covers(*address) && pool.selects(&service.labels))
+                || (service.known && pool.unclear_for(&service.labels, *address))
+        });
+        if !wanted || !covered {
+            continue;
+        }
+        match taken.get(address) {
+            Some(holder) if *holder == name => {}
+            Some(holder) => result.duplicates.push(Duplicate { address: *address, holder: (*holder).clone() }),
+            None => {
+                taken.insert(*address, name);
+                families.insert(family);
+                result.ingress.push(*address);
+            }
         }
     }
-    kept
+    result
 }
 
 /// Pools that select the Service, oldest first.
 fn selecting<'a>(world: &'a World, service: &ServiceInput) -> Vec<(&'a String, &'a Pool)> {
-    let mut pools: Vec<_> = world.pools.iter().filter(|(_, pool)| pool.selector.matches(&service.labels)).collect();
+    let mut pools: Vec<_> = world.pools.iter().filter(|(_, pool)| pool.selects(&service.labels)).collect();
     pools.sort_by_key(|(name, pool)| (pool.created, *name));
     pools
 }
 
 /// Gives the Service an address of each family that it misses.
-fn fill(
-    name: &ServiceName,
+fn fill<'a>(
+    name: &'a ServiceName,
     service: &ServiceInput,
     pools: &[&Pool],
-    ingress: &mut Vec<IpAddr>,
-    taken: &mut BTreeSet<IpAddr>,
-) -> Outcome {
-    let mut outcome = Outcome::Satisfied;
+    result: &mut ServiceResult,
+    taken: &mut Taken<'a>,
+) {
     for family in &service.families {
-        if ingress.iter().any(|address| Family::of(*address) == *family) {
+        if result.ingress.iter().any(|address| Family::of(*address) == *family) {
             continue;
         }
         let start = u128::from(hash(name));
-        match pools.iter().find_map(|pool| pool.pick(*family, start, taken)) {
-            Some(address) => {
-                taken.insert(address);
-                ingress.push(address);
+        if let Some(address) = pools.iter().find_map(|pool| pool.pick(*family, start, taken)) {
+            taken.insert(address, name);
+            result.ingress.push(address);
+            continue;
+        }
+        let of_family = |pool: &&Pool| pool.ranges.iter().any(|range| range.family == *family);
+        let refusal = if pools.iter().any(of_family) { Refusal::OutOfIps } else { Refusal::NoPool };
+        // Both families may fail for one reason; it is told once.
+        if !result.refusals.contains(&refusal) {
+            result.refusals.push(refusal);
+        }
+    }
+}
+
+/// Gives the Service the addresses that it asks for by number. What it gets it keeps, even if others are refused.
+fn grant<'a>(
+    name: &'a ServiceName,
+    service: &ServiceInput,
+    enabled: &[&Pool],
+    result: &mut ServiceResult,
+    taken: &mut Taken<'a>,
+) {
+    if service.requested.is_empty() {
+        // An address that nobody asked for would be no answer to a typing error.
+        result.refusals.extend(service.unreadable.iter().cloned().map(Refusal::NotAnAddress));
+        return;
+    }
+    for address in &service.requested {
+        if taken.get(address).is_some_and(|holder| *holder == name) {
+            continue;
+        }
+        let with: Vec<&&Pool> = enabled.iter().filter(|pool| pool.covers(*address)).collect();
+        let selecting = with.iter().find(|pool| pool.selects(&service.labels));
+        match selecting {
+            None if with.is_empty() => result.refusals.push(Refusal::NoPoolWith(*address)),
+            None => result.refusals.push(Refusal::NotSelected(*address)),
+            Some(pool) if taken.contains_key(address) || !pool.offers(*address) => {
+                result.refusals.push(Refusal::Taken(*address));
             }
-            None => {
-                let of_family = |pool: &&Pool| pool.ranges.iter().any(|range| range.family == *family);
-                outcome = if pools.iter().any(of_family) { Outcome::OutOfIps } else { Outcome::NoPool };
+            Some(_) => {
+                taken.insert(*address, name);
+                result.ingress.push(*address);
             }
         }
     }
-    outcome
 }
 
 /// Where a Service begins to look (FNV-1a): the same for the same name, so that a Service that is made again gets its

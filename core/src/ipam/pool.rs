@@ -1,10 +1,11 @@
 //! A pool: ranges of addresses, who may have them, and which are left out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::address::{Family, Range, RangeError, number};
-use super::selector::Selector;
+use super::selector::{Selector, SelectorError};
+use crate::service::ServiceName;
 
 /// A block as written in a pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub struct Block {
 }
 
 /// A pool as written.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolSpec {
     /// `blocks`.
     pub blocks: Vec<Block>,
@@ -26,12 +27,47 @@ pub struct PoolSpec {
     pub cidrs: Vec<Block>,
     /// `allowFirstLastIPs`, if set.
     pub allow_first_last: Option<bool>,
+    /// What stands in `allowFirstLastIPs`, if it is neither Yes nor No.
+    pub allow_first_last_unknown: Option<String>,
     /// `serviceSelector`.
-    pub selector: Selector,
+    pub selector: Result<Selector, SelectorError>,
     /// `disabled`.
     pub disabled: bool,
     /// Seconds since the epoch; the older of two overlapping pools wins.
     pub created: i64,
+}
+
+impl Default for PoolSpec {
+    fn default() -> Self {
+        Self {
+            blocks: Vec::new(),
+            cidrs: Vec::new(),
+            allow_first_last: None,
+            allow_first_last_unknown: None,
+            selector: Ok(Selector::default()),
+            disabled: false,
+            created: 0,
+        }
+    }
+}
+
+/// What in a pool cannot be understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PoolError {
+    /// A block is no range.
+    #[error("block {at}: {error}")]
+    Block {
+        /// Number of the block, from 0; those of `cidrs` come after those of `blocks`.
+        at: usize,
+        /// Why.
+        error: RangeError,
+    },
+    /// The selector.
+    #[error(transparent)]
+    Selector(SelectorError),
+    /// `allowFirstLastIPs`.
+    #[error("allowFirstLastIPs: unknown value {0:?}; known are Yes and No")]
+    AllowFirstLast(String),
 }
 
 /// A pool as it is used.
@@ -41,14 +77,14 @@ pub struct Pool {
     pub ranges: Vec<Range>,
     /// Addresses that are left out: first and last of prefixes.
     reserved: BTreeSet<(Family, u128)>,
-    /// Who may have addresses.
-    pub selector: Selector,
+    /// Who may have addresses. `None` if that cannot be understood: such a pool gives nothing out and takes nothing back.
+    pub selector: Option<Selector>,
     /// No new addresses are given out.
     pub disabled: bool,
     /// Seconds since the epoch.
     pub created: i64,
-    /// Blocks that are no ranges.
-    pub errors: Vec<RangeError>,
+    /// What could not be understood.
+    pub errors: Vec<PoolError>,
 }
 
 impl Pool {
@@ -58,7 +94,9 @@ impl Pool {
         // Releases that wrote `cidrs` never gave out the first and last address; an explicit value wins (decision 2).
         let allow = spec.allow_first_last.unwrap_or(spec.cidrs.is_empty());
         let (mut ranges, mut reserved, mut errors) = (Vec::new(), BTreeSet::new(), Vec::new());
-        for block in spec.blocks.iter().chain(&spec.cidrs) {
+        errors.extend(spec.selector.clone().err().map(PoolError::Selector));
+        errors.extend(spec.allow_first_last_unknown.clone().map(PoolError::AllowFirstLast));
+        for (at, block) in spec.blocks.iter().chain(&spec.cidrs).enumerate() {
             let is_cidr = block.cidr.as_ref().is_some_and(|cidr| !cidr.is_empty());
             match range(block) {
                 Ok(range) => {
@@ -68,17 +106,37 @@ impl Pool {
                     }
                     ranges.push(range);
                 }
-                Err(error) => errors.push(error),
+                Err(error) => errors.push(PoolError::Block { at, error }),
             }
         }
         Self {
             ranges,
             reserved,
-            selector: spec.selector.clone(),
+            selector: spec.selector.clone().ok(),
             disabled: spec.disabled,
             created: spec.created,
             errors,
         }
+    }
+
+    /// Whether these labels are selected.
+    #[must_use]
+    pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.selector.as_ref().is_some_and(|selector| selector.matches(labels))
+    }
+
+    /// Whether a holder of an address may have it from this pool although what can be understood does not say so: the
+    /// selector cannot be understood, or it selects and a block cannot be.
+    #[must_use]
+    pub fn unclear_for(&self, labels: &BTreeMap<String, String>, address: IpAddr) -> bool {
+        match &self.selector {
+            None => self.covers(address) || self.has_bad_block(),
+            Some(selector) => self.has_bad_block() && selector.matches(labels),
+        }
+    }
+
+    fn has_bad_block(&self) -> bool {
+        self.errors.iter().any(|error| matches!(error, PoolError::Block { .. }))
     }
 
     /// Whether the address lies in the pool, reserved or not.
@@ -104,7 +162,7 @@ impl Pool {
 
     /// A free address of the family: from the `start`-th one (modulo their number) onwards, round to the first.
     #[must_use]
-    pub fn pick(&self, family: Family, start: u128, taken: &BTreeSet<IpAddr>) -> Option<IpAddr> {
+    pub fn pick(&self, family: Family, start: u128, taken: &BTreeMap<IpAddr, &ServiceName>) -> Option<IpAddr> {
         let ranges: Vec<&Range> = self.ranges.iter().filter(|range| range.family == family).collect();
         let count = ranges.iter().fold(0_u128, |sum, range| sum.saturating_add(range.count()));
         if count == 0 {
@@ -114,7 +172,7 @@ impl Pool {
         let tries = count.min((taken.len() + self.reserved.len() + 1) as u128);
         (0..tries).find_map(|step| {
             let address = nth(&ranges, (start % count + step) % count)?;
-            (!taken.contains(&address) && self.offers(address)).then_some(address)
+            (!taken.contains_key(&address) && self.offers(address)).then_some(address)
         })
     }
 }

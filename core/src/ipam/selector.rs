@@ -26,24 +26,57 @@ pub struct Requirement {
     pub values: Vec<String>,
 }
 
-/// A selector cannot be understood.
+/// Why a selector cannot be understood. The schema admits none of these, but an object may be older than the schema.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("serviceSelector: unknown operator {0:?}; known are In, NotIn, Exists and DoesNotExist")]
-pub struct SelectorError(pub String);
+pub enum SelectorError {
+    /// The operator is none that Kubernetes has.
+    #[error(
+        "serviceSelector: key {key:?} has the unknown operator {operator:?}; known are In, NotIn, Exists and DoesNotExist"
+    )]
+    Operator {
+        /// Label key.
+        key: String,
+        /// What stands for the operator.
+        operator: String,
+    },
+    /// Kubernetes wants values with In and NotIn, and none with the others.
+    #[error("serviceSelector: key {key:?} with operator {operator:?} must have {}", if *.wanted { "values" } else { "no values" })]
+    Values {
+        /// Label key.
+        key: String,
+        /// Operator.
+        operator: Operator,
+        /// Whether values are wanted.
+        wanted: bool,
+    },
+}
 
 impl Operator {
+    fn from_api(text: &str) -> Option<Self> {
+        match text {
+            "In" => Some(Self::In),
+            "NotIn" => Some(Self::NotIn),
+            "Exists" => Some(Self::Exists),
+            "DoesNotExist" => Some(Self::DoesNotExist),
+            _ => None,
+        }
+    }
+}
+
+impl Requirement {
     /// From the API's spelling.
     ///
     /// # Errors
-    /// If it is unknown.
-    pub fn from_api(text: &str) -> Result<Self, SelectorError> {
-        match text {
-            "In" => Ok(Self::In),
-            "NotIn" => Ok(Self::NotIn),
-            "Exists" => Ok(Self::Exists),
-            "DoesNotExist" => Ok(Self::DoesNotExist),
-            other => Err(SelectorError(other.to_owned())),
+    /// If the operator is unknown, or does not go with the values.
+    pub fn from_api(key: &str, operator: &str, values: Vec<String>) -> Result<Self, SelectorError> {
+        let Some(known) = Operator::from_api(operator) else {
+            return Err(SelectorError::Operator { key: key.to_owned(), operator: operator.to_owned() });
+        };
+        let wanted = matches!(known, Operator::In | Operator::NotIn);
+        if values.is_empty() == wanted {
+            return Err(SelectorError::Values { key: key.to_owned(), operator: known, wanted });
         }
+        Ok(Self { key: key.to_owned(), operator: known, values })
     }
 }
 
