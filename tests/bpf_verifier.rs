@@ -48,6 +48,28 @@ fn programs_load_and_a_second_agent_takes_the_maps_over() {
 }
 
 #[test]
+fn what_somebody_else_does_to_the_small_maps_is_repaired() {
+    let Some(bpffs) = Bpffs::mount("repair") else { return };
+    let mut datapath = Datapath::open(&bpffs.0).unwrap();
+    let pod = std::net::Ipv4Addr::new(10, 244, 0, 9);
+    let config = portolan_ebpf::NodeConfig { snat_port_min: 7, ..Default::default() };
+    datapath.configure(config).unwrap();
+    datapath.put_endpoint(pod, portolan_ebpf::EndpointVal { ifindex: 3, ..Default::default() }).unwrap();
+    datapath.set_node_addrs(&BTreeMap::from([(pod, 1)])).unwrap();
+    datapath.put_device(2, portolan_ebpf::DeviceVal { mac: [1; 6], ..Default::default() }).unwrap();
+    assert_eq!(datapath.repair().unwrap(), Vec::<&str>::new());
+    // Another process writes to the pinned maps.
+    let mut other = Datapath::open(&bpffs.0).unwrap();
+    other.configure(portolan_ebpf::NodeConfig::default()).unwrap();
+    other.retain_endpoints(&[]).unwrap();
+    other.set_node_addrs(&BTreeMap::from([(std::net::Ipv4Addr::new(10, 0, 0, 1), 2)])).unwrap();
+    other.put_device(2, portolan_ebpf::DeviceVal::default()).unwrap();
+    assert_eq!(datapath.repair().unwrap(), ["config", "endpoints", "node_addrs", "devices"]);
+    assert_eq!(datapath.repair().unwrap(), Vec::<&str>::new());
+    assert_eq!(read::endpoints(datapath.pins()).unwrap()[0].ifindex, 3);
+}
+
+#[test]
 fn a_directory_that_is_no_bpf_file_system_is_refused() {
     let Err(error) = Datapath::open(Path::new("/proc")) else { panic!("/proc was taken for a BPF file system") };
     assert!(format!("{error:#}").contains("no BPF file system"), "{error:#}");

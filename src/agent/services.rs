@@ -104,6 +104,10 @@ async fn publish(shared: &Shared, index: &Index, planner: &mut Planner) -> Resul
 
 /// Compares the kernel with what was written; a difference is somebody else's doing.
 async fn repair(shared: &Shared, planner: &mut Planner) -> Result<()> {
+    let repaired = shared.datapath.lock().await.repair()?;
+    if !repaired.is_empty() {
+        tracing::warn!(maps = ?repaired, "maps were changed by somebody else; wrote them again");
+    }
     let kernel = read::tables(&shared.pins)?;
     if kernel != *planner.tables() {
         tracing::warn!("the service maps were changed by somebody else; writing them again");

@@ -11,7 +11,7 @@ pub mod read;
 mod shape;
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -45,6 +45,16 @@ pub struct Datapath {
     endpoints: Table<AddrKey, EndpointVal>,
     node_addrs: HashMap<MapData, Abi<AddrKey>, u32>,
     devices: HashMap<MapData, u32, Abi<DeviceVal>>,
+    wanted: Wanted,
+}
+
+/// What the agent has written to the small maps. The Service maps have their planner.
+#[derive(Default)]
+struct Wanted {
+    config: Option<NodeConfig>,
+    endpoints: BTreeMap<Ipv4Addr, EndpointVal>,
+    node_addrs: BTreeMap<Ipv4Addr, u32>,
+    devices: BTreeMap<u32, DeviceVal>,
 }
 
 impl Datapath {
@@ -79,6 +89,7 @@ impl Datapath {
             endpoints: HashMap::try_from(take(&mut ebpf, "endpoints")?)?,
             node_addrs: HashMap::try_from(take(&mut ebpf, "node_addrs")?)?,
             devices: HashMap::try_from(take(&mut ebpf, "devices")?)?,
+            wanted: Wanted::default(),
             ebpf,
             pins,
         };
@@ -96,7 +107,9 @@ impl Datapath {
     /// # Errors
     /// If the kernel refuses.
     pub fn configure(&mut self, config: NodeConfig) -> Result<()> {
-        self.config.set(0, Abi(config), 0).context("writing map config")
+        self.config.set(0, Abi(config), 0).context("writing map config")?;
+        self.wanted.config = Some(config);
+        Ok(())
     }
 
     /// Attaches to a native device, both directions.
@@ -193,7 +206,9 @@ impl Datapath {
     /// If the kernel refuses.
     pub fn put_endpoint(&mut self, address: Ipv4Addr, value: EndpointVal) -> Result<()> {
         let key = Abi(convert::addr_key(address));
-        self.endpoints.insert(key, Abi(value), 0).with_context(|| format!("writing endpoint {address}"))
+        self.endpoints.insert(key, Abi(value), 0).with_context(|| format!("writing endpoint {address}"))?;
+        self.wanted.endpoints.insert(address, value);
+        Ok(())
     }
 
     /// Removes a pod of this node.
@@ -202,7 +217,9 @@ impl Datapath {
     /// If the kernel refuses.
     pub fn delete_endpoint(&mut self, address: Ipv4Addr) -> Result<()> {
         convert::gone_is_fine(self.endpoints.remove(&Abi(convert::addr_key(address))))
-            .with_context(|| format!("removing endpoint {address}"))
+            .with_context(|| format!("removing endpoint {address}"))?;
+        self.wanted.endpoints.remove(&address);
+        Ok(())
     }
 
     /// Makes map `endpoints` hold just these pods.
@@ -234,6 +251,7 @@ impl Datapath {
         for key in held.into_iter().filter(|key| !keep.contains(&key.0)) {
             convert::gone_is_fine(self.node_addrs.remove(&key))?;
         }
+        self.wanted.node_addrs.clone_from(wanted);
         Ok(())
     }
 
@@ -242,7 +260,54 @@ impl Datapath {
     /// # Errors
     /// If the kernel refuses.
     pub fn put_device(&mut self, ifindex: u32, value: DeviceVal) -> Result<()> {
-        self.devices.insert(ifindex, Abi(value), 0).with_context(|| format!("writing device {ifindex}"))
+        self.devices.insert(ifindex, Abi(value), 0).with_context(|| format!("writing device {ifindex}"))?;
+        self.wanted.devices.insert(ifindex, value);
+        Ok(())
+    }
+
+    /// Compares the small maps (node configuration, pods, addresses of nodes, devices) with what was written to them,
+    /// writes again what somebody else has changed or removed, and returns the names of the maps that it had to repair.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn repair(&mut self) -> Result<Vec<&'static str>> {
+        let mut repaired = Vec::new();
+        if let Some(config) = self.wanted.config
+            && self.config.get(&0, 0).context("reading map config")?.0 != config
+        {
+            self.config.set(0, Abi(config), 0).context("writing map config")?;
+            repaired.push("config");
+        }
+        let mut held = BTreeMap::new();
+        for entry in self.endpoints.iter() {
+            let (key, value) = entry.context("reading map endpoints")?;
+            held.insert(convert::ip(&key.0.addr, key.0.family), value.0);
+        }
+        let wanted = self.wanted.endpoints.clone();
+        if held != wanted.iter().map(|(address, value)| (IpAddr::V4(*address), *value)).collect() {
+            for (address, value) in &wanted {
+                self.put_endpoint(*address, *value)?;
+            }
+            self.retain_endpoints(&wanted.into_keys().collect::<Vec<_>>())?;
+            repaired.push("endpoints");
+        }
+        let mut held = BTreeMap::new();
+        for entry in self.node_addrs.iter() {
+            let (key, flags) = entry.context("reading map node_addrs")?;
+            held.insert(convert::ip(&key.0.addr, key.0.family), flags);
+        }
+        let wanted = self.wanted.node_addrs.clone();
+        if held != wanted.iter().map(|(address, flags)| (IpAddr::V4(*address), *flags)).collect() {
+            self.set_node_addrs(&wanted)?;
+            repaired.push("node_addrs");
+        }
+        for (ifindex, value) in self.wanted.devices.clone() {
+            if self.devices.get(&ifindex, 0).ok().map(|held| held.0) != Some(value) {
+                self.put_device(ifindex, value)?;
+                repaired.push("devices");
+            }
+        }
+        Ok(repaired)
     }
 
     /// Removes the pins of agents with another ABI, after this one's links are in place.

@@ -5,12 +5,14 @@
 //! nothing: whether an outcome is right is decided by the harness.
 
 mod arp;
+mod bad_checksum;
 mod client;
 mod connect_loop;
 mod content;
 mod decoy;
 mod http;
 mod ident;
+mod netstat;
 mod outcome;
 mod probe;
 mod serve;
@@ -45,6 +47,10 @@ enum Command {
     UdpStream(udp_stream::Args),
     /// Ask by ARP who has an address and print every answer.
     ArpProbe(arp::Args),
+    /// Print the network namespace's counters of the protocols.
+    Netstat,
+    /// Send a UDP datagram whose checksum is wrong: a planted fault.
+    SendBadChecksum(bad_checksum::Args),
     /// Listen on a port with a lie for an answer: a planted fault.
     ListenDecoy(decoy::Args),
 }
@@ -60,6 +66,8 @@ fn main() -> anyhow::Result<()> {
         Command::Transfer(args) => transfer::run(&args),
         Command::UdpStream(args) => udp_stream::run(&args),
         Command::ArpProbe(args) => arp::run(&args),
+        Command::Netstat => print_json(&netstat::read()?),
+        Command::SendBadChecksum(args) => bad_checksum::run(&args),
         Command::ListenDecoy(args) => decoy::run(&args),
     }
 }

@@ -1,6 +1,7 @@
 //! The harness: clusters of namespaces with a real control plane, and scenarios played on them. It runs the product's
 //! binaries and reads its manifests, and never links it.
 
+mod bpf_map;
 mod cli;
 mod cluster;
 mod image;

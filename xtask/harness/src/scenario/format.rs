@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::plant::Plant;
 use super::role;
 use crate::cluster::{NodeInfo, Role};
 
@@ -84,6 +85,11 @@ impl Needs {
 pub(crate) struct Step {
     /// Name, unique in the file.
     pub(crate) id: String,
+    /// A fault to plant before the step looks. It is taken away after the step.
+    #[serde(default, with = "serde_yaml::with::singleton_map_recursive")]
+    pub(crate) plant: Option<Plant>,
+    /// What the failure must say that the planted fault causes; the step passes if it does.
+    pub(crate) caught_by: Option<String>,
     /// Switch socket LB on or off for all nodes.
     pub(crate) socket_lb: Option<bool>,
     /// Files with objects to apply, relative to the repository.
@@ -241,6 +247,9 @@ fn parse(text: &str, file: &str) -> Result<Scenario> {
     }
     let mut seen = std::collections::BTreeSet::new();
     for step in &scenario.spec.steps {
+        if step.plant.is_some() != step.caught_by.is_some() {
+            bail!("step {:?}: `plant` and `caughtBy` belong together", step.id);
+        }
         if !seen.insert(&step.id) {
             bail!("two steps have the id {:?}", step.id);
         }

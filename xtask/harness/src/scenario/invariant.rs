@@ -1,6 +1,6 @@
 //! What must hold whatever a scenario does (DESIGN decision 19): addresses are unique and inside their pool, the counts of
-//! a pool add up, nobody is refused by RBAC, the API server has no internal error, nothing of ours panics, logs an error
-//! or is restarted.
+//! a pool add up, nobody is refused by RBAC, the API server has no internal error, no packet arrives with a wrong
+//! checksum, nobody else writes to the kernel's maps, nothing of ours panics, logs an error or is restarted.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
@@ -12,18 +12,40 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
 use super::format::ObjectRef;
-use crate::cluster::Cluster;
+use super::holders::{self, Watch};
+use super::probe::{self, NETTOOL};
 use crate::cluster::install::api_of;
+use crate::cluster::{Cluster, Place};
 
 /// Our service accounts. Components of Kubernetes and kubelets ask before their roles exist, in a cluster's first
 /// seconds, and are not what is judged.
 const OURS: &str = "system:serviceaccount:kube-system:portolan-";
 
-/// How far the audit log was read.
-#[derive(Default)]
+/// How far everything was looked at.
 pub(super) struct Watermark {
+    holders: Watch,
     audit: u64,
     restarts: BTreeMap<String, i32>,
+    log_lines: BTreeMap<String, usize>,
+    checksums: BTreeMap<String, i64>,
+}
+
+impl Watermark {
+    /// Begins to look. What was counted before is not this scenario's.
+    ///
+    /// # Errors
+    /// If a counter cannot be read.
+    pub(super) fn start(client: &Client, cluster: &dyn Cluster) -> Result<Self> {
+        let mut mark = Self {
+            holders: Watch::start(client.clone()),
+            audit: 0,
+            restarts: BTreeMap::new(),
+            log_lines: BTreeMap::new(),
+            checksums: BTreeMap::new(),
+        };
+        checksums(cluster, &mut mark)?;
+        Ok(mark)
+    }
 }
 
 /// All violations since the last look.
@@ -31,20 +53,21 @@ pub(super) struct Watermark {
 /// # Errors
 /// If the cluster cannot be asked.
 pub(super) async fn violations(client: &Client, cluster: &dyn Cluster, mark: &mut Watermark) -> Result<Vec<String>> {
-    let mut found = addresses(client).await?;
+    let mut found = addresses(client, mark).await?;
     found.extend(audit(cluster, mark)?);
+    found.extend(checksums(cluster, mark)?);
     found.extend(pods(client, mark).await?);
     Ok(found)
 }
 
-async fn addresses(client: &Client) -> Result<Vec<String>> {
+async fn addresses(client: &Client, mark: &Watermark) -> Result<Vec<String>> {
     let services = Api::<Service>::all(client.clone()).list(&ListParams::default()).await?;
-    let mut holders: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut held_by: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for service in &services {
         let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
         for entry in status.and_then(|balancer| balancer.ingress.as_ref()).into_iter().flatten() {
             let name = format!("{}/{}", service.namespace().unwrap_or_default(), service.name_any());
-            holders.entry(entry.ip.clone().unwrap_or_default()).or_default().push(name);
+            held_by.entry(entry.ip.clone().unwrap_or_default()).or_default().push(name);
         }
     }
     let reference = ObjectRef {
@@ -56,7 +79,29 @@ async fn addresses(client: &Client) -> Result<Vec<String>> {
     let api = api_of(client, &reference.api_version, &reference.kind, None).await?;
     let pools: Vec<Value> =
         api.list(&ListParams::default()).await?.items.iter().map(serde_json::to_value).collect::<Result<_, _>>()?;
-    Ok(address_violations(&holders, &pools))
+    let mut found = address_violations(&held_by, &pools);
+    let newest = services.iter().map(holders::version).max().unwrap_or(0);
+    found.extend(mark.holders.violations(newest).await?);
+    Ok(found)
+}
+
+/// Packets with a wrong checksum that a node, or a host outside, has received. The provider's devices leave no checksum
+/// to be trusted, so this is the kernel's verdict on what the datapath wrote.
+fn checksums(cluster: &dyn Cluster, mark: &mut Watermark) -> Result<Vec<String>> {
+    let nodes = cluster.nodes().iter().map(|node| Place::Node(node.name.clone()));
+    let mut found = Vec::new();
+    for place in nodes.chain(cluster.outside().into_iter().map(Place::Outside)) {
+        let (Place::Node(name) | Place::Outside(name)) = &place else { continue };
+        let counters = probe::json(cluster, &place, &[NETTOOL, "netstat"])?;
+        for protocol in ["Tcp", "Udp", "Icmp"] {
+            let Some(now) = counters[protocol]["InCsumErrors"].as_i64() else { continue };
+            let before = mark.checksums.insert(format!("{name} {protocol}"), now);
+            if let Some(more) = before.map(|before| now - before).filter(|more| *more > 0) {
+                found.push(format!("{name} received {more} {protocol} packets with a wrong checksum"));
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// The pure part: who holds what, against the pools.
@@ -141,7 +186,12 @@ async fn pods(client: &Client, mark: &mut Watermark) -> Result<Vec<String>> {
             }
             let log =
                 api.logs(&name, &LogParams { container: Some(container.name.clone()), ..LogParams::default() }).await?;
-            found.extend(log.lines().filter(|line| log_violation(line)).map(|line| format!("{name}: {line}")));
+            let lines: Vec<&str> = log.lines().collect();
+            let seen = mark.log_lines.entry(format!("{name}/{}", container.name)).or_insert(0);
+            // A log that has become shorter belongs to another run of the container.
+            let new = lines.get(*seen..).unwrap_or(&lines);
+            found.extend(new.iter().filter(|line| log_violation(line)).map(|line| format!("{name}: {line}")));
+            *seen = lines.len();
         }
     }
     Ok(found)
@@ -149,7 +199,9 @@ async fn pods(client: &Client, mark: &mut Watermark) -> Result<Vec<String>> {
 
 /// A line that must not be in a log of ours.
 pub(super) fn log_violation(line: &str) -> bool {
-    line.contains("panicked at") || line.split_whitespace().nth(1) == Some("ERROR")
+    // The agent repairs maps that somebody else has written to. On a test cluster nobody may.
+    let repaired = line.contains("changed by somebody else");
+    repaired || line.contains("panicked at") || line.split_whitespace().nth(1) == Some("ERROR")
 }
 
 #[cfg(test)]

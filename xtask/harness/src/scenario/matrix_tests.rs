@@ -1,5 +1,6 @@
 //! Tests of [`super`]: every check catches a planted fault.
 use super::*;
+use crate::cluster::Place;
 use serde_json::json;
 
 fn backends() -> Vec<Backend> {
@@ -12,19 +13,20 @@ fn backends() -> Vec<Backend> {
     vec![backend("a", "10.244.1.1", 7), backend("b", "10.244.2.1", 8)]
 }
 
-fn cell(answers: bool) -> Cell {
+fn cell(expect: Expect) -> Cell {
     Cell {
+        client: cell::Client { address: Some("172.18.0.9".into()), ..cell::Client::default() },
         from: "n".into(),
         place: Place::Node("n".into()),
         to: "NodePort".into(),
         url: "http://x/".into(),
         path: ("n".into(), "from-netdev", "service-new"),
-        answers,
+        expect,
     }
 }
 
 fn answer(pod: &str, address: &str, cookie: u64) -> Value {
-    json!({"outcome": "ok", "body": format!("PodName: {pod} | PodIP: eth0 {address}/32\n"), "whoami": {"netns_cookie": cookie}})
+    json!({"outcome": "ok", "body": format!("PodName: {pod} | PodIP: eth0 {address}/32\n"), "whoami": {"netns_cookie": cookie, "peer_address": "172.18.0.9"}})
 }
 
 fn counters(value: u64) -> Counters {
@@ -33,7 +35,8 @@ fn counters(value: u64) -> Counters {
 
 #[track_caller]
 fn check(answers: &[Value], moved: u64, expected: &str) {
-    let verdict = judge(&cell(true), &backends(), answers.len() as u32, answers, &counters(5), &counters(5 + moved));
+    let verdict =
+        judge(&cell(Expect::Answers), &backends(), answers.len() as u32, answers, &counters(5), &counters(5 + moved));
     let text = verdict.err().map(|error| error.to_string()).unwrap_or_default();
     assert!(if expected.is_empty() { text.is_empty() } else { text.contains(expected) }, "{text:?}");
 }
@@ -51,16 +54,31 @@ fn planted_faults_are_caught() {
     check(&[good.clone(), answer("b", "10.244.2.1", 99)], 2, "another network namespace");
     check(&[good.clone(), good.clone()], 2, "none was answered by b");
     check(&[good.clone(), answer("b", "10.244.2.1", 8)], 0, "the path is wrong");
+    let mut stranger = answer("b", "10.244.2.1", 8);
+    stranger["whoami"]["peer_address"] = json!("10.244.2.1");
+    check(&[good.clone(), stranger], 2, "expected 172.18.0.9");
     check(&[good.clone(), json!({"outcome": "refused"})], 2, "expected an answer");
     check(&[good, json!({"outcome": "ok", "body": "a decoy"})], 2, "not the workload's");
 }
 
 #[test]
 fn silence_must_be_silence_and_counted() {
-    let judge = |answers: &[Value], moved| judge(&cell(false), &backends(), 1, answers, &counters(0), &counters(moved));
+    let judge = |answers: &[Value], moved| {
+        judge(&cell(Expect::Silence), &backends(), 1, answers, &counters(0), &counters(moved))
+    };
     assert!(judge(&[json!({"outcome": "timeout"})], 1).is_ok());
     assert!(judge(&[json!({"outcome": "timeout"})], 0).is_err());
     assert!(judge(&[json!({"outcome": "refused"})], 1).is_err());
+}
+
+#[test]
+fn whoever_answers_at_a_nodes_own_address_is_found() {
+    let judge = |answers: &[Value]| {
+        judge(&cell(Expect::Refusal), &backends(), 1, answers, &counters(0), &counters(0)).map_err(|e| e.to_string())
+    };
+    assert!(judge(&[json!({"outcome": "refused"})]).is_ok());
+    assert!(judge(&[answer("a", "10.244.1.1", 7)]).unwrap_err().contains("expected a refusal"));
+    assert!(judge(&[json!({"outcome": "timeout"})]).is_err());
 }
 
 #[test]

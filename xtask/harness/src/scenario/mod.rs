@@ -1,13 +1,17 @@
 //! Playing scenarios on a running cluster.
 
 mod assertion;
+mod cell;
 pub(crate) mod format;
+mod holders;
 mod invariant;
 mod matrix;
+mod plant;
 mod probe;
 mod role;
 mod steps;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -50,7 +54,8 @@ pub(crate) async fn run_files(
         let scenario = format::load_for(&file, cluster.nodes())?;
         eprintln!("scenario {}", scenario.metadata.name);
         let mut made = Vec::new();
-        let mut mark = invariant::Watermark::default();
+        let strangers = pods(client).await?;
+        let mut mark = invariant::Watermark::start(client, cluster)?;
         for step in &scenario.spec.steps {
             let began = Instant::now();
             let outcome = play(client, cluster, repo, step, &mut made, &mut mark).await;
@@ -73,7 +78,7 @@ pub(crate) async fn run_files(
             }
         }
         let began = Instant::now();
-        let cleaned = clean_up(client, &made).await;
+        let cleaned = clean_up(client, &made, &strangers).await;
         run.note(&StepResult {
             scenario: scenario.metadata.name.clone(),
             step: "(clean up)".to_owned(),
@@ -85,7 +90,10 @@ pub(crate) async fn run_files(
     Ok(())
 }
 
-/// One step, then the invariants; returns the time in declared windows.
+/// Times that a fault is planted again which the product has repaired before any check could see it.
+const PLANTINGS: usize = 3;
+
+/// One step: changes, the planted fault if there is one, then the checks. Returns the time in declared windows.
 async fn play(
     client: &Client,
     cluster: &dyn Cluster,
@@ -94,7 +102,38 @@ async fn play(
     made: &mut Vec<ObjectRef>,
     mark: &mut invariant::Watermark,
 ) -> Result<Duration> {
-    let mut windows = Duration::ZERO;
+    change(client, cluster, repo, step, made).await?;
+    let (Some(fault), Some(message)) = (&step.plant, &step.caught_by) else {
+        return check(client, cluster, step, mark).await;
+    };
+    for _ in 0..PLANTINGS {
+        let planted = plant::plant(client, cluster, fault).await.context("planting the fault")?;
+        let outcome = check(client, cluster, step, mark).await;
+        let stayed = planted.is_there();
+        planted.remove().context("taking the fault away")?;
+        match outcome {
+            Err(error) if format!("{error:#}").contains(message) => {
+                let said: Vec<String> =
+                    format!("{error:#}").lines().take(2).map(|line| line.trim().to_owned()).collect();
+                eprintln!("caught: {}", said.join(" "));
+                return Ok(Duration::ZERO);
+            }
+            Err(error) => bail!("the planted fault should have been caught by {message:?}, but: {error:#}"),
+            Ok(_) if stayed? => bail!("the planted fault was not caught: {fault:?}"),
+            Ok(_) => {}
+        }
+    }
+    bail!("the planted fault was repaired before it could be seen, {PLANTINGS} times: {fault:?}")
+}
+
+/// What a step changes.
+async fn change(
+    client: &Client,
+    cluster: &dyn Cluster,
+    repo: &Path,
+    step: &Step,
+    made: &mut Vec<ObjectRef>,
+) -> Result<()> {
     if let Some(enabled) = step.socket_lb {
         steps::socket_lb(client, cluster, enabled).await?;
     }
@@ -115,6 +154,28 @@ async fn play(
     for reference in &step.delete {
         delete(client, reference).await?;
     }
+    Ok(())
+}
+
+/// What a step looks at, then the invariants.
+async fn check(
+    client: &Client,
+    cluster: &dyn Cluster,
+    step: &Step,
+    mark: &mut invariant::Watermark,
+) -> Result<Duration> {
+    let looked = look(client, cluster, step).await;
+    // Also after a failure: what it left behind must not be taken for the next step's.
+    let violations = invariant::violations(client, cluster, mark).await?;
+    let windows = looked?;
+    if !violations.is_empty() {
+        bail!("an invariant is broken:\n  {}", violations.join("\n  "));
+    }
+    Ok(windows)
+}
+
+async fn look(client: &Client, cluster: &dyn Cluster, step: &Step) -> Result<Duration> {
+    let mut windows = Duration::ZERO;
     for assertion in &step.assert {
         windows += assertion::hold(client, assertion).await?;
     }
@@ -142,10 +203,6 @@ async fn play(
     if let Some(restart) = &step.agent_restart {
         windows += steps::agent_restart(client, cluster, restart).await?;
     }
-    let violations = invariant::violations(client, cluster, mark).await?;
-    if !violations.is_empty() {
-        bail!("an invariant is broken:\n  {}", violations.join("\n  "));
-    }
     Ok(windows)
 }
 
@@ -158,8 +215,15 @@ async fn delete(client: &Client, reference: &ObjectRef) -> Result<()> {
     }
 }
 
-/// Deletes what a scenario made, in reverse order, and waits until it is gone, its pods too.
-async fn clean_up(client: &Client, made: &[ObjectRef]) -> Result<()> {
+/// Names of the pods in `default`.
+async fn pods(client: &Client) -> Result<BTreeSet<String>> {
+    let api = kube::Api::<k8s_openapi::api::core::v1::Pod>::namespaced(client.clone(), "default");
+    Ok(api.list(&kube::api::ListParams::default()).await?.iter().map(kube::ResourceExt::name_any).collect())
+}
+
+/// Deletes what a scenario made, in reverse order, and waits until it is gone, its pods too. Pods that were
+/// there before (`strangers`) are somebody else's.
+async fn clean_up(client: &Client, made: &[ObjectRef], strangers: &BTreeSet<String>) -> Result<()> {
     for reference in made.iter().rev() {
         delete(client, reference).await?;
     }
@@ -171,10 +235,7 @@ async fn clean_up(client: &Client, made: &[ObjectRef]) -> Result<()> {
                 left.push(format!("{} {}", reference.kind, reference.name));
             }
         }
-        let pods = kube::Api::<k8s_openapi::api::core::v1::Pod>::namespaced(client.clone(), "default");
-        left.extend(
-            pods.list(&kube::api::ListParams::default()).await?.iter().map(|pod| format!("pod {}", pod.name_any())),
-        );
+        left.extend(pods(client).await?.difference(strangers).map(|pod| format!("pod {pod}")));
         if left.is_empty() {
             return Ok(());
         }

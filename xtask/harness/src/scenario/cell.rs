@@ -1,0 +1,235 @@
+//! The cells of the traffic matrix: who dials what, what must come of it, and by which way.
+
+use anyhow::{Result, bail};
+
+use super::probe::{Backend, Target};
+use crate::cluster::{Cluster, NodeInfo, Place, Role};
+
+/// What must come of a cell's requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expect {
+    /// Answers of the workload.
+    Answers,
+    /// Nothing at all, and a drop that is counted.
+    Silence,
+    /// A refusal: nobody listens there.
+    Refusal,
+}
+
+/// One cell.
+#[derive(Clone, Debug)]
+pub(super) struct Cell {
+    pub(super) from: String,
+    pub(super) place: Place,
+    pub(super) to: String,
+    pub(super) url: String,
+    /// Node whose counters must move, the hook and the event.
+    pub(super) path: (String, &'static str, &'static str),
+    pub(super) expect: Expect,
+    pub(super) client: Client,
+}
+
+/// As whom the workload must see a client.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Client {
+    /// Own address; `None` for hosts outside, whose addresses the provider does not tell.
+    pub(super) address: Option<String>,
+    /// The node by whose device the request enters the cluster's datapath, with its address; `None` if the client's own
+    /// node translates it.
+    pub(super) entry: Option<(String, String)>,
+    /// The client's node if it is a pod that packets (not system calls) are translated for: it must not see itself as
+    /// its own peer.
+    pub(super) hairpin: Option<String>,
+    /// Addresses of the nodes.
+    pub(super) nodes: Vec<String>,
+}
+
+impl Client {
+    /// Whether a backend may have seen `from` as the client, else who it should have seen.
+    pub(super) fn admits(&self, from: &str, backend: &Backend) -> Result<(), String> {
+        // The answer of a backend on another node would go past the node that translated, so that node stands in.
+        let replaced = match (&self.entry, &self.hairpin) {
+            (Some((name, address)), _) if *name != backend.node => Some(address),
+            (None, Some(node)) if self.address.as_ref() == Some(&backend.address) => Some(node),
+            _ => None,
+        };
+        match (replaced, &self.address) {
+            (Some(address), _) if from == address => Ok(()),
+            (Some(address), _) => Err(format!("{address}, the node in between")),
+            (None, Some(own)) if from == own => Ok(()),
+            (None, Some(own)) => Err(format!("{own}, the client itself")),
+            (None, None) if self.nodes.iter().any(|node| node == from) => Err("the client's own address".into()),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+/// Who dials: the nodes, a pod, hosts outside.
+struct Source {
+    name: String,
+    place: Place,
+    /// Its node, if it is in the cluster.
+    node: Option<NodeInfo>,
+    /// Its address, if it is known.
+    address: Option<String>,
+}
+
+impl Source {
+    fn is_pod(&self) -> bool {
+        matches!(self.place, Place::Pod { .. })
+    }
+}
+
+/// All cells for a Service.
+///
+/// # Errors
+/// If the Service has no pod, or its pod's node is none of the cluster's.
+pub(super) fn all(cluster: &dyn Cluster, target: &Target, socket_lb: bool) -> Result<Vec<Cell>> {
+    let grid = Grid { nodes: cluster.nodes(), target, socket_lb };
+    let mut cells = Vec::new();
+    for source in sources(cluster, target)? {
+        cells.extend(grid.node_ports(&source));
+        cells.extend(grid.external_ip(&source));
+        cells.push(grid.cluster_ip(&source));
+        if source.node.is_none() {
+            cells.extend(grid.own_addresses(&source));
+        }
+    }
+    Ok(cells)
+}
+
+fn sources(cluster: &dyn Cluster, target: &Target) -> Result<Vec<Source>> {
+    let nodes = cluster.nodes();
+    let Some(pod) = target.backends.first() else { bail!("the service has no pod to ask from") };
+    let Some(node) = nodes.iter().find(|node| node.name == pod.node) else {
+        bail!("pod {} is on {:?}, which is no node of the cluster", pod.pod, pod.node);
+    };
+    let mut all: Vec<Source> = nodes
+        .iter()
+        .map(|node| Source {
+            name: node.name.clone(),
+            place: Place::Node(node.name.clone()),
+            node: Some(node.clone()),
+            address: Some(node.address.to_string()),
+        })
+        .collect();
+    all.push(Source {
+        name: format!("pod {}", pod.pod),
+        place: Place::Pod { namespace: "default".into(), pod: pod.pod.clone(), container: None },
+        node: Some(node.clone()),
+        address: Some(pod.address.clone()),
+    });
+    all.extend(cluster.outside().into_iter().map(|name| Source {
+        place: Place::Outside(name.clone()),
+        name,
+        node: None,
+        address: None,
+    }));
+    Ok(all)
+}
+
+struct Grid<'a> {
+    nodes: &'a [NodeInfo],
+    target: &'a Target,
+    socket_lb: bool,
+}
+
+impl Grid<'_> {
+    fn cell(&self, source: &Source, to: &str, url: String, way: Way<'_>) -> Cell {
+        let client = Client {
+            address: source.address.clone(),
+            entry: way.entry.map(|node| (node.name.clone(), node.address.to_string())),
+            hairpin: source
+                .node
+                .as_ref()
+                .filter(|_| source.is_pod() && !self.socket_lb)
+                .map(|node| node.address.to_string()),
+            nodes: self.nodes.iter().map(|node| node.address.to_string()).collect(),
+        };
+        Cell {
+            from: source.name.clone(),
+            place: source.place.clone(),
+            to: to.into(),
+            url,
+            path: (way.node.name.clone(), way.hook, way.event),
+            expect: Expect::Answers,
+            client,
+        }
+    }
+
+    /// By which hook the first packet, or the connect call, of a client in the cluster goes.
+    fn from_inside<'n>(&self, node: &'n NodeInfo, hook: &'static str) -> Way<'n> {
+        Way { node, hook: if self.socket_lb { "connect4" } else { hook }, event: "service-new", entry: None }
+    }
+
+    fn from_outside<'n>(node: &'n NodeInfo) -> Way<'n> {
+        Way { node, hook: "from-netdev", event: "service-new", entry: Some(node) }
+    }
+
+    /// The node that the router sends the traffic for Services' addresses to.
+    fn gateway(&self) -> Option<&NodeInfo> {
+        self.nodes.iter().find(|node| node.role == Role::Worker)
+    }
+
+    fn node_ports(&self, source: &Source) -> Vec<Cell> {
+        let Some(port) = self.target.node_port else { return Vec::new() };
+        let cell = |dialled: &NodeInfo| {
+            let way = match &source.node {
+                Some(own) if own.name == dialled.name => {
+                    self.from_inside(own, if source.is_pod() { "from-pod" } else { "to-lo" })
+                }
+                _ => Self::from_outside(dialled),
+            };
+            self.cell(source, "NodePort", format!("http://{}:{port}/", dialled.address), way)
+        };
+        self.nodes.iter().map(cell).collect()
+    }
+
+    fn external_ip(&self, source: &Source) -> Option<Cell> {
+        let address = self.target.external_ip.as_ref()?;
+        let way = match &source.node {
+            Some(own) => self.from_inside(own, if source.is_pod() { "from-pod" } else { "to-netdev" }),
+            None => Self::from_outside(self.gateway()?),
+        };
+        Some(self.cell(source, "EXTERNAL-IP", format!("http://{address}:{}/", self.target.port), way))
+    }
+
+    fn cluster_ip(&self, source: &Source) -> Cell {
+        let url = format!("http://{}:{}/", self.target.cluster_ip, self.target.port);
+        match (&source.node, self.gateway()) {
+            (None, Some(gateway)) => {
+                let way = Way { event: "drop-clusterip-from-outside", ..Self::from_outside(gateway) };
+                Cell { expect: Expect::Silence, ..self.cell(source, "ClusterIP", url, way) }
+            }
+            (own, gateway) => {
+                let own = own.as_ref().or(gateway).unwrap_or(&self.nodes[0]);
+                let hook = if source.is_pod() { "from-pod" } else { "to-netdev" };
+                self.cell(source, "ClusterIP", url, self.from_inside(own, hook))
+            }
+        }
+    }
+
+    /// The Service's port at the nodes' own addresses is nobody's: a decoy there must not be taken for the Service.
+    fn own_addresses(&self, source: &Source) -> Vec<Cell> {
+        let cell = |node: &NodeInfo| {
+            let url = format!("http://{}:{}/", node.address, self.target.port);
+            let cell = self.cell(source, "node's own", url, Self::from_outside(node));
+            Cell { expect: Expect::Refusal, ..cell }
+        };
+        self.nodes.iter().map(cell).collect()
+    }
+}
+
+/// The way that a cell's packets must go.
+struct Way<'a> {
+    /// Node whose counters must move.
+    node: &'a NodeInfo,
+    hook: &'static str,
+    event: &'static str,
+    /// The node by whose device the request enters, if it is not the client's own.
+    entry: Option<&'a NodeInfo>,
+}
+
+#[cfg(test)]
+#[path = "cell_tests.rs"]
+mod tests;
