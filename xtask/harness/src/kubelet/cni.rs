@@ -45,6 +45,14 @@ impl Default for Cni {
 }
 
 impl Cni {
+    /// Whether there is a configuration at all.
+    ///
+    /// # Errors
+    /// If there is none that can be read.
+    pub(super) fn ready(&self) -> Result<()> {
+        self.chain().map(drop)
+    }
+
     /// ADD: the pod's address. What DEL will need is on disk before the first plugin is called.
     ///
     /// # Errors

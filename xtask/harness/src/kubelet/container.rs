@@ -4,16 +4,17 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::mount::MsFlags;
 use serde::{Deserialize, Serialize};
 
+use super::inside::{self, ExecSpec};
+use super::reap;
+use super::security::Privileges;
 use super::within::{self, Kind, Links, Root};
-use super::{DEFAULT_CAPABILITIES, reap};
 use crate::cluster::node::{TOOLS, devices};
 use crate::sys;
 
@@ -49,16 +50,40 @@ pub(crate) struct ContainerSpec {
     pub(crate) argv: Vec<String>,
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) cwd: PathBuf,
-    pub(crate) user: u32,
+    pub(crate) privileges: Privileges,
+    /// Whether the kernel's file systems may be written to.
     pub(crate) privileged: bool,
+    /// Whether the root is read-only; volumes are not.
+    pub(crate) read_only: bool,
     pub(crate) binds: Vec<Bind>,
 }
 
-/// `container-init`: starts PID 1 of the container, hands SIGTERM on, and ends as it ends.
+/// What `container-init` is to do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Task {
+    /// Start a container.
+    Run(ContainerSpec),
+    /// Run a command in one.
+    Exec(ExecSpec),
+}
+
+impl Task {
+    fn read(path: &Path) -> Result<Self> {
+        let text = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("in {}", path.display()))
+    }
+}
+
+/// `container-init`: starts PID 1 of the container, hands SIGTERM on, and ends as it ends; or runs a command in a container,
+/// after which its file is of no use.
 ///
 /// # Errors
 /// If it cannot be started.
 pub(crate) fn init(spec: &Path) -> Result<i32> {
+    if let Task::Exec(exec) = Task::read(spec)? {
+        fs::remove_file(spec).with_context(|| format!("removing {}", spec.display()))?;
+        return inside::run(&exec);
+    }
     let signals = reap::prepare()?;
     let mut command = Command::new("/proc/self/exe");
     command.arg("container-init-inner").arg(spec);
@@ -74,7 +99,7 @@ pub(crate) fn init(spec: &Path) -> Result<i32> {
 /// # Errors
 /// With what could not be done; the text goes to the container's log.
 pub(crate) fn init_inner(path: &Path) -> Result<i32> {
-    let spec: ContainerSpec = serde_json::from_slice(&fs::read(path)?)?;
+    let Task::Run(spec) = Task::read(path)? else { bail!("{} starts no container", path.display()) };
     let trees: Vec<(&Bind, OwnedFd)> =
         spec.binds.iter().map(|bind| Ok((bind, open_tree(bind)?))).collect::<Result<_>>()?;
     let tools = sys::clone_mount(Path::new(TOOLS)).context("opening the tools")?;
@@ -88,18 +113,18 @@ pub(crate) fn init_inner(path: &Path) -> Result<i32> {
     }
     let tools_dir = inside.make(Path::new(TOOLS), Kind::Directory)?;
     sys::attach_mount(&tools, &within::name(&tools_dir).join(".")).context("attaching the tools")?;
-    if !spec.privileged {
-        sys::keep_capabilities(&DEFAULT_CAPABILITIES).context("dropping capabilities")?;
+    drop((trees, inside, tools, tools_dir));
+    fs::create_dir_all(&spec.cwd).with_context(|| format!("making {}", spec.cwd.display()))?;
+    if spec.read_only {
+        let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        sys::mount_at(None, Path::new("/"), None, flags, None)?;
     }
-    std::env::set_current_dir(&spec.cwd).with_context(|| format!("entering {}", spec.cwd.display()))?;
     let program = spec.argv.first().context("neither the pod nor the image names a program")?;
     let signals = reap::prepare()?;
+    spec.privileges.take()?;
+    std::env::set_current_dir(&spec.cwd).with_context(|| format!("entering {}", spec.cwd.display()))?;
     let mut command = Command::new(program);
     command.args(&spec.argv[1..]).env_clear().envs(&spec.env);
-    if spec.user != 0 {
-        command.uid(spec.user).gid(spec.user);
-    }
-    drop((trees, inside, tools, tools_dir));
     let child = command.spawn().with_context(|| format!("executing {program:?}"))?;
     reap::tend(&child, &signals)
 }

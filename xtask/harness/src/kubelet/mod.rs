@@ -3,15 +3,26 @@
 mod auth;
 mod cni;
 pub(crate) mod container;
+mod downward;
+mod events;
 mod exec;
+mod handlers;
+mod inside;
+mod launch;
+mod lifecycle;
 mod logs;
 mod node;
+mod payload;
 mod probes;
 mod reap;
 mod sandbox;
+mod security;
 mod server;
+mod services;
 mod spec;
 mod status;
+mod supported;
+mod terminal;
 mod volumes;
 mod within;
 mod worker;
@@ -64,8 +75,16 @@ pub(crate) struct KubeletConfig {
 pub(crate) struct Kubelet {
     pub(crate) config: KubeletConfig,
     pub(crate) client: Client,
+    pub(crate) events: events::Events,
     /// Pods of this node by uid, in their newest state.
     pub(crate) pods: Mutex<BTreeMap<String, Pod>>,
+}
+
+impl Kubelet {
+    /// A pod of this node as the API server has it.
+    fn newest(&self, uid: &str) -> Option<Pod> {
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
+    }
 }
 
 /// Runs the kubelet until it is killed. As PID 1 of a node it starts itself once more and reaps the node's orphans: the
@@ -93,7 +112,12 @@ async fn serve(config: KubeletConfig) -> Result<()> {
     let kubeconfig = kube::config::Kubeconfig::read_from(&config.kubeconfig)?;
     let client_config = Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await?;
     let client = Client::try_from(client_config)?;
-    let kubelet = Arc::new(Kubelet { config, client, pods: Mutex::default() });
+    let kubelet = Arc::new(Kubelet {
+        events: events::Events::start(client.clone(), &config.node_name),
+        config,
+        client,
+        pods: Mutex::default(),
+    });
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(server::run(kubelet.clone()));
     tasks.spawn(node::run(kubelet.clone()));

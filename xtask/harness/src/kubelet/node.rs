@@ -106,11 +106,7 @@ fn status(kubelet: &Kubelet, ready: bool, version: &str) -> Value {
         )
     };
     let file = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
-    let memory =
-        file("/proc/meminfo").lines().next().and_then(|line| line.split_whitespace().nth(1).map(str::to_owned));
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let resources =
-        json!({"cpu": cpus.to_string(), "memory": format!("{}Ki", memory.unwrap_or_default()), "pods": "110"});
+    let resources = json!({"cpu": cpus().to_string(), "memory": format!("{}Ki", memory_kib()), "pods": "110"});
     let os = file("/etc/os-release");
     let pretty = os.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("Linux").trim_matches('"');
     json!({
@@ -134,6 +130,18 @@ fn status(kubelet: &Kubelet, ready: bool, version: &str) -> Value {
             "kubeletVersion": version, "kubeProxyVersion": "", "operatingSystem": "linux", "architecture": "amd64",
         },
     })
+}
+
+/// CPUs of the node.
+pub(super) fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Memory of the node in KiB; 0 if the kernel does not say.
+pub(super) fn memory_kib() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    total.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
 pub(super) fn now() -> String {

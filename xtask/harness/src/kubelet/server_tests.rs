@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::http::Request;
 use k8s_openapi::api::core::v1::PodSpec;
 
+use super::super::events::Events;
 use super::*;
 use crate::pki::Pki;
 
@@ -41,7 +42,7 @@ async fn start(dir: &Path) -> std::net::SocketAddr {
     let mut pod = Pod { spec: Some(PodSpec::default()), ..Pod::default() };
     pod.metadata.name = Some("p".into());
     let pods = Mutex::new(std::iter::once(("uid".to_owned(), pod)).collect());
-    let kubelet = Arc::new(Kubelet { config, client, pods });
+    let kubelet = Arc::new(Kubelet { events: Events::start(client.clone(), "n"), config, client, pods });
     let acceptor = TlsAcceptor::from(Arc::new(tls(&kubelet.config).unwrap()));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -10,6 +10,8 @@ pub(super) struct Ended {
     pub(super) code: i32,
     pub(super) started: String,
     pub(super) finished: String,
+    /// What it left as its last message.
+    pub(super) message: String,
 }
 
 /// What a container does.
@@ -33,6 +35,8 @@ pub(super) struct Live {
     pub(super) restarts: u32,
     pub(super) ready: bool,
     pub(super) started: bool,
+    /// An init container that runs on beside the containers.
+    pub(super) sidecar: bool,
 }
 
 impl Live {
@@ -45,13 +49,19 @@ impl Live {
             restarts: 0,
             ready: false,
             started: false,
+            sidecar: false,
         }
     }
 
     fn to_json(&self, uid: &str) -> Value {
         let ended = |ended: &Ended| {
             let reason = if ended.code == 0 { "Completed" } else { "Error" };
-            json!({"exitCode": ended.code, "reason": reason, "startedAt": ended.started, "finishedAt": ended.finished})
+            let mut json = json!({"exitCode": ended.code, "reason": reason,
+                "startedAt": ended.started, "finishedAt": ended.finished});
+            if !ended.message.is_empty() {
+                json["message"] = json!(ended.message);
+            }
+            json
         };
         let state = match &self.doing {
             Doing::Waiting { reason, message } if message.is_empty() => json!({"waiting": {"reason": reason}}),
@@ -89,7 +99,7 @@ impl Board {
             _ => None,
         };
         let never = self.restart_policy == "Never";
-        if never && self.init.iter().any(|live| ended(live).is_some_and(|code| code != 0)) {
+        if never && self.init.iter().any(|live| !live.sidecar && ended(live).is_some_and(|code| code != 0)) {
             return "Failed";
         }
         // Controllers take a terminal phase as final, and between two runs of a container all may have ended: only what
@@ -105,11 +115,17 @@ impl Board {
     }
 
     fn initialized(&self) -> bool {
-        self.init.iter().all(|live| matches!(&live.doing, Doing::Ended(how) if how.code == 0))
+        let ended_well = |live: &Live| matches!(&live.doing, Doing::Ended(how) if how.code == 0);
+        self.init.iter().all(|live| if live.sidecar { live.started || live.restarts > 0 } else { ended_well(live) })
+    }
+
+    /// Containers that the pod's readiness is made of.
+    fn lasting(&self) -> impl Iterator<Item = &Live> {
+        self.init.iter().filter(|live| live.sidecar).chain(&self.main)
     }
 
     fn containers_ready(&self) -> bool {
-        !self.main.is_empty() && self.main.iter().all(|live| live.ready)
+        !self.main.is_empty() && self.lasting().all(|live| live.ready)
     }
 
     /// The status document. A condition keeps the time of its last change.
@@ -129,7 +145,7 @@ impl Board {
                 None => self.conditions.push((kind.to_owned(), status, now())),
             }
         }
-        let unready: Vec<&str> = self.main.iter().filter(|live| !live.ready).map(|live| live.name.as_str()).collect();
+        let unready: Vec<&str> = self.lasting().filter(|live| !live.ready).map(|live| live.name.as_str()).collect();
         let conditions: Vec<Value> = self
             .conditions
             .iter()

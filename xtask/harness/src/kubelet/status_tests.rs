@@ -16,7 +16,7 @@ fn board(init: Vec<Doing>, main: Vec<Doing>, policy: &str) -> Board {
 }
 
 fn ended(code: i32) -> Doing {
-    Doing::Ended(Ended { code, started: now(), finished: now() })
+    Doing::Ended(Ended { code, started: now(), finished: now(), message: String::new() })
 }
 
 fn running() -> Doing {
@@ -59,4 +59,25 @@ fn a_condition_keeps_its_time_until_it_changes() {
     assert_eq!(ready(&mut board)["lastTransitionTime"], "2020-01-01T00:00:00Z");
     board.main[0].ready = true;
     assert_ne!(ready(&mut board)["lastTransitionTime"], "2020-01-01T00:00:00Z");
+}
+
+#[test]
+fn a_sidecar_counts_while_it_runs_and_does_not_keep_a_pod_from_its_end() {
+    let mut board = board(vec![running()], vec![waiting()], "Never");
+    board.init[0].sidecar = true;
+    let condition = |board: &mut Board, kind: &str| {
+        let status = board.document("u");
+        let all = status["conditions"].as_array().unwrap().clone();
+        all.into_iter().find(|condition| condition["type"] == kind).unwrap()["status"].clone()
+    };
+    assert_eq!(condition(&mut board, "Initialized"), "False");
+    board.init[0].started = true;
+    board.main[0] = Live { doing: running(), ready: true, ..board.main[0].clone() };
+    assert_eq!(condition(&mut board, "Initialized"), "True");
+    assert_eq!(condition(&mut board, "Ready"), "False");
+    board.init[0].ready = true;
+    assert_eq!(condition(&mut board, "Ready"), "True");
+    board.main[0].doing = ended(0);
+    board.init[0].doing = ended(143);
+    assert_eq!(board.phase(), "Succeeded");
 }

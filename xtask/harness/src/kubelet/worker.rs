@@ -1,35 +1,24 @@
-//! One pod: sandbox, init containers, containers with their restarts, and the end.
+//! One pod: sandbox, init containers, sidecars, containers, and the end.
 
-use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use nix::sched::CloneFlags;
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, Command};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-use super::container::{Bind, ContainerSpec, Propagation};
+use super::lifecycle::{Kind, Unit};
 use super::node::now;
-use super::probes::{self, Target};
 use super::sandbox::{Sandbox, set_up, tear_down};
-use super::spec;
-use super::status::{Board, Doing, Ended, Live};
+use super::status::{Board, Doing, Live};
 use super::{Kubelet, PodId};
-use crate::{image, sys};
 
-/// First and longest pause before a container is started again, and how long it must run for the pause to be forgotten
-/// (all as the real kubelet).
-const BACKOFF: Duration = Duration::from_secs(10);
-const BACKOFF_MAX: Duration = Duration::from_secs(300);
-const BACKOFF_RESET: Duration = Duration::from_secs(600);
+/// Pause after a request that the API server did not take.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// What the parts of one pod share.
 pub(super) struct Ctx {
@@ -37,35 +26,125 @@ pub(super) struct Ctx {
     pub(super) pod: Pod,
     pub(super) id: PodId,
     board: Mutex<Board>,
-    changed: Notify,
-    stop: watch::Sender<Option<Duration>>,
+    changed: watch::Sender<()>,
+    stop: watch::Sender<Option<Instant>>,
+}
+
+/// Where a container stands in its pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Init(usize),
+    Main(usize),
 }
 
 impl Ctx {
+    /// Changes the pod's state, which is told to the API server.
     pub(super) fn board<T>(&self, change: impl FnOnce(&mut Board) -> T) -> T {
         let done = change(&mut self.board.lock().unwrap_or_else(PoisonError::into_inner));
-        self.changed.notify_one();
+        self.changed.send_replace(());
         done
     }
 
-    fn live<T>(&self, init: bool, at: usize, change: impl FnOnce(&mut Live) -> T) -> T {
-        self.board(|board| change(if init { &mut board.init[at] } else { &mut board.main[at] }))
+    /// Changes the state of one container.
+    pub(super) fn live<T>(&self, place: Place, change: impl FnOnce(&mut Live) -> T) -> T {
+        self.board(|board| match place {
+            Place::Init(at) => change(&mut board.init[at]),
+            Place::Main(at) => change(&mut board.main[at]),
+        })
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&mut Board) -> T) -> T {
+        look(&mut self.board.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn host_network(&self) -> bool {
         self.pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true))
     }
+
+    /// Seconds that a container gets for its end.
+    pub(super) fn grace_seconds(&self) -> u64 {
+        let seconds = self.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(30);
+        seconds.max(0).unsigned_abs()
+    }
+}
+
+fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
 }
 
 /// Runs a pod until it is deleted.
 pub(super) async fn run(kubelet: Arc<Kubelet>, mut newest: watch::Receiver<Option<Pod>>) {
     let Some(pod) = newest.borrow().clone() else { return };
-    let id = PodId::of(&pod);
+    let ctx = Arc::new(context(kubelet, pod));
+    let writer = tokio::spawn(write_status(ctx.clone()));
+    let mut life = Some(tokio::spawn(live(ctx.clone())));
+    loop {
+        let deletion = match &*newest.borrow_and_update() {
+            None => Some(Duration::ZERO),
+            Some(pod) => pod.metadata.deletion_timestamp.as_ref().map(|_| {
+                let seconds = pod.metadata.deletion_grace_period_seconds.unwrap_or(30);
+                Duration::from_secs(seconds.max(0).unsigned_abs())
+            }),
+        };
+        if let Some(grace) = deletion {
+            // A second deletion may give less time, never more.
+            let deadline = Instant::now() + grace;
+            ctx.stop.send_if_modified(|stop| {
+                let sooner = stop.is_none_or(|before| deadline < before);
+                if sooner {
+                    *stop = Some(deadline);
+                }
+                sooner
+            });
+            if life.is_none() {
+                break;
+            }
+        }
+        tokio::select! {
+            ended = end_of(&mut life) => {
+                if let Err(error) = ended {
+                    eprintln!("pod {}/{}: {error}", ctx.id.namespace, ctx.id.name);
+                }
+                life = None;
+                if ctx.stop.borrow().is_some() {
+                    break;
+                }
+                // All have ended for good: nothing of the pod is needed any more but its logs and its status.
+                tear_down(&ctx).await;
+            }
+            changed = newest.changed() => if changed.is_err() {
+                ctx.stop.send_replace(Some(Instant::now()));
+                break;
+            },
+        }
+    }
+    if let Some(life) = life
+        && let Err(error) = life.await
+    {
+        eprintln!("pod {}/{}: {error}", ctx.id.namespace, ctx.id.name);
+    }
+    tear_down(&ctx).await;
+    writer.abort();
+    remove_object(&ctx).await;
+}
+
+/// The end of a life; none comes after it.
+async fn end_of(life: &mut Option<JoinHandle<()>>) -> Result<(), tokio::task::JoinError> {
+    match life {
+        Some(life) => life.await,
+        None => std::future::pending().await,
+    }
+}
+
+fn context(kubelet: Arc<Kubelet>, pod: Pod) -> Ctx {
+    let spec = pod.spec.clone().unwrap_or_default();
     let containers = |list: Option<&Vec<Container>>| -> Vec<Live> {
-        let live = |c: &Container| Live::new(&c.name, c.image.as_deref().unwrap_or_default(), "ContainerCreating");
+        let live = |container: &Container| {
+            let image = container.image.as_deref().unwrap_or_default();
+            Live { sidecar: is_sidecar(container), ..Live::new(&container.name, image, "ContainerCreating") }
+        };
         list.into_iter().flatten().map(live).collect()
     };
-    let spec = pod.spec.clone().unwrap_or_default();
     let board = Board {
         init: containers(spec.init_containers.as_ref()),
         main: containers(Some(&spec.containers)),
@@ -76,352 +155,153 @@ pub(super) async fn run(kubelet: Arc<Kubelet>, mut newest: watch::Receiver<Optio
         restart_policy: spec.restart_policy.clone().unwrap_or_else(|| "Always".into()),
         conditions: Vec::new(),
     };
-    let (stop, _) = watch::channel(None);
-    let ctx = Arc::new(Ctx { kubelet, pod, id, board: Mutex::new(board), changed: Notify::new(), stop });
-    let writer = tokio::spawn(write_status(ctx.clone()));
-    let life = tokio::spawn(live(ctx.clone()));
-    let grace = loop {
-        let seen = newest.borrow_and_update().clone();
-        match seen {
-            None => break Duration::ZERO,
-            Some(pod) if pod.metadata.deletion_timestamp.is_some() => {
-                let seconds = pod.metadata.deletion_grace_period_seconds.unwrap_or(30);
-                break Duration::from_secs(seconds.max(0).unsigned_abs());
-            }
-            Some(_) => {}
-        }
-        if newest.changed().await.is_err() {
-            break Duration::ZERO;
-        }
-    };
-    ctx.stop.send_replace(Some(grace));
-    if let Err(error) = life.await {
-        eprintln!("pod {}/{}: {error}", ctx.id.namespace, ctx.id.name);
-    }
-    writer.abort();
-    tear_down(&ctx).await;
-    remove_object(&ctx).await;
+    let id = PodId::of(&pod);
+    let (stop, changed) = (watch::Sender::new(None), watch::Sender::new(()));
+    Ctx { kubelet, pod, id, board: Mutex::new(board), changed, stop }
 }
 
 async fn write_status(ctx: Arc<Ctx>) {
-    let api = Api::<Pod>::namespaced(ctx.kubelet.client.clone(), &ctx.id.namespace);
+    let mut changes = ctx.changed.subscribe();
     loop {
-        let status = ctx.board.lock().unwrap_or_else(PoisonError::into_inner).document(&ctx.id.uid);
-        let body = json!({"metadata": {"uid": ctx.id.uid}, "status": status});
-        match api.patch_status(&ctx.id.name, &PatchParams::default(), &Patch::Strategic(&body)).await {
-            Ok(_) => ctx.changed.notified().await,
+        changes.mark_unchanged();
+        match patch_status(&ctx).await {
+            Ok(()) => {
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
             Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => return,
             Err(error) => {
                 eprintln!("writing the status of pod {}/{}: {error}", ctx.id.namespace, ctx.id.name);
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                tokio::time::sleep(AGAIN).await;
             }
         }
     }
+}
+
+async fn patch_status(ctx: &Ctx) -> kube::Result<()> {
+    let api = Api::<Pod>::namespaced(ctx.kubelet.client.clone(), &ctx.id.namespace);
+    let status = ctx.look(|board| board.document(&ctx.id.uid));
+    let body = json!({"metadata": {"uid": ctx.id.uid}, "status": status});
+    api.patch_status(&ctx.id.name, &PatchParams::default(), &Patch::Strategic(&body)).await.map(drop)
 }
 
 /// From nothing to the end of all containers.
 async fn live(ctx: Arc<Ctx>) {
     let mut stopped = ctx.stop.subscribe();
-    let ready = tokio::select! {
+    let (sandbox, volumes) = tokio::select! {
         ready = set_up(&ctx) => ready,
         _ = stopped.wait_for(Option::is_some) => return,
     };
-    let spec = ctx.pod.spec.clone().unwrap_or_default();
-    for (at, container) in spec.init_containers.iter().flatten().enumerate() {
-        if !run_container(&ctx, &ready, container, true, at).await {
-            return;
+    let sandbox = Arc::new(sandbox);
+    let fresh = {
+        let (ctx, sandbox) = (ctx.clone(), sandbox.clone());
+        tokio::spawn(async move { volumes.keep_fresh(&ctx.kubelet, &ctx.pod, &ctx.id, &sandbox.addresses).await })
+    };
+    let mut sidecars = Vec::new();
+    if start_up(&ctx, &sandbox, &mut sidecars).await {
+        let mut mains = tokio::task::JoinSet::new();
+        for (at, container) in ctx.pod.spec.iter().flat_map(|spec| spec.containers.iter().cloned()).enumerate() {
+            mains.spawn(unit(&ctx, &sandbox, container, Place::Main(at), Kind::Main, ctx.stop.subscribe()).run());
         }
+        mains.join_all().await;
     }
-    let ready = Arc::new(ready);
-    let mut mains = tokio::task::JoinSet::new();
-    for (at, container) in spec.containers.into_iter().enumerate() {
-        let (ctx, ready) = (ctx.clone(), ready.clone());
-        mains.spawn(async move { run_container(&ctx, &ready, &container, false, at).await });
-    }
-    mains.join_all().await;
+    stop_sidecars(&ctx, sidecars).await;
+    fresh.abort();
 }
 
-/// Runs a container with its restarts; `true` if it ended well and is not to run again.
-fn run_container<'a>(
-    ctx: &'a Arc<Ctx>,
-    sandbox: &'a Sandbox,
-    container: &'a Container,
-    init: bool,
-    at: usize,
-) -> BoxFuture<'a, bool> {
-    restart(ctx, sandbox, container, init, at).boxed()
+fn unit(
+    ctx: &Arc<Ctx>,
+    sandbox: &Arc<Sandbox>,
+    container: Container,
+    place: Place,
+    kind: Kind,
+    stop: watch::Receiver<Option<Instant>>,
+) -> Unit {
+    Unit { ctx: ctx.clone(), sandbox: sandbox.clone(), container, place, kind, stop }
 }
 
-async fn restart(ctx: &Arc<Ctx>, sandbox: &Sandbox, container: &Container, init: bool, at: usize) -> bool {
+/// A sidecar that runs: how it is told to end, and its end.
+type Sidecar = (watch::Sender<Option<Instant>>, JoinHandle<bool>);
+
+/// Init containers one after the other; a sidecar lets the next one begin when it has started. `false` if that is the end.
+async fn start_up(ctx: &Arc<Ctx>, sandbox: &Arc<Sandbox>, sidecars: &mut Vec<Sidecar>) -> bool {
     let mut stopped = ctx.stop.subscribe();
-    let mut pause = BACKOFF;
-    loop {
-        let began = Instant::now();
-        let code = match start(ctx, sandbox, container, init, at).await {
-            Ok(child) => attend(ctx, sandbox, container, child, init, at).await,
-            Err(error) => {
-                let message = format!("{error:#}");
-                let reason =
-                    if message.contains("is not present") { "ErrImageNeverPull" } else { "CreateContainerError" };
-                ctx.live(init, at, |live| live.doing = Doing::Waiting { reason, message });
-                None
+    let containers = ctx.pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten().cloned());
+    for (at, container) in containers.enumerate() {
+        let place = Place::Init(at);
+        if !is_sidecar(&container) {
+            if !unit(ctx, sandbox, container, place, Kind::Init, ctx.stop.subscribe()).run().await {
+                return false;
             }
-        };
-        if stopped.borrow().is_some() {
-            return false;
+            continue;
         }
-        let policy = ctx.board.lock().unwrap_or_else(PoisonError::into_inner).restart_policy.clone();
-        match code {
-            Some(0) if init || policy != "Always" => return true,
-            Some(_) if policy == "Never" => return false,
-            _ => {}
-        }
-        if began.elapsed() > BACKOFF_RESET {
-            pause = BACKOFF;
-        }
-        if code.is_some() {
-            ctx.live(init, at, |live| {
-                if let Doing::Ended(how) = &live.doing {
-                    live.last = Some(how.clone());
-                }
-                let message = format!("back-off {}s restarting failed container={}", pause.as_secs(), live.name);
-                // The first restart of a container comes at once.
-                if live.restarts > 0 {
-                    live.doing = Doing::Waiting { reason: "CrashLoopBackOff", message };
-                }
-            });
-        }
-        let first = code.is_some() && ctx.live(init, at, |live| live.restarts == 0);
-        if !first {
+        let (stop, told) = watch::channel(None);
+        let sidecar = unit(ctx, sandbox, container, place, Kind::Sidecar, told);
+        sidecars.push((stop, tokio::spawn(sidecar.run())));
+        let mut changes = ctx.changed.subscribe();
+        while !ctx.look(|board| board.init[at].started) {
             tokio::select! {
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(BACKOFF_MAX),
+                changed = changes.changed() => if changed.is_err() { return false },
                 _ = stopped.wait_for(Option::is_some) => return false,
             }
         }
-        if code.is_some() {
-            ctx.live(init, at, |live| live.restarts += 1);
-        }
     }
+    true
 }
 
-async fn start(ctx: &Ctx, sandbox: &Sandbox, container: &Container, init: bool, at: usize) -> Result<Child> {
-    let image = image::find(crate::cluster::node::IMAGES.as_ref(), container.image.as_deref().unwrap_or_default())?;
-    let env = spec::environment(&ctx.kubelet, &ctx.pod, container, &image, &sandbox.addresses).await?;
-    let argv = spec::argv(container, &image, &env);
-    let restarts = ctx.live(init, at, |live| live.restarts);
-    let dir = ctx.id.dir().join("containers").join(&container.name).join(restarts.to_string());
-    std::fs::create_dir_all(&dir)?;
-    let security = container.security_context.as_ref();
-    let spec = ContainerSpec {
-        image: image.rootfs.clone(),
-        dir: dir.clone(),
-        argv,
-        env,
-        cwd: container.working_dir.clone().unwrap_or_else(|| "/".into()).into(),
-        user: security.and_then(|security| security.run_as_user).and_then(|user| u32::try_from(user).ok()).unwrap_or(0),
-        privileged: security.is_some_and(|security| security.privileged == Some(true)),
-        binds: binds(ctx, sandbox, container)?,
-    };
-    let path = dir.join("spec.json");
-    std::fs::write(&path, serde_json::to_vec(&spec)?)?;
-    let cgroup = ctx.id.cgroup().join(&container.name);
-    std::fs::create_dir_all(&cgroup)?;
-    let mut command = std::process::Command::new("/proc/self/exe");
-    command.arg("container-init").arg(&path).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let namespace = |kind: &str| sys::namespace_of(sandbox.holder, kind);
-    let enter = vec![
-        (namespace("net")?, CloneFlags::CLONE_NEWNET),
-        (namespace("ipc")?, CloneFlags::CLONE_NEWIPC),
-        (namespace("uts")?, CloneFlags::CLONE_NEWUTS),
-    ];
-    sys::start_within(&mut command, Some(cgroup), enter, CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID);
-    let mut child = Command::from(command).spawn().context("starting the container")?;
-    let logs = ctx.id.log_dir(&container.name);
-    std::fs::create_dir_all(&logs)?;
-    let file = std::fs::File::options().create(true).append(true).open(logs.join(format!("{restarts}.log")))?;
-    if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
-        tokio::spawn(log("stdout", stdout, tokio::fs::File::from_std(file.try_clone()?)));
-        tokio::spawn(log("stderr", stderr, tokio::fs::File::from_std(file)));
-    }
-    Ok(child)
-}
-
-fn binds(ctx: &Ctx, sandbox: &Sandbox, container: &Container) -> Result<Vec<Bind>> {
-    let mut binds: Vec<Bind> = ["hosts", "hostname", "resolv.conf"]
-        .iter()
-        .map(|name| Bind {
-            source: ctx.id.dir().join(name),
-            sub_path: None,
-            target: format!("/etc/{name}").into(),
-            read_only: false,
-            propagation: Propagation::None,
-        })
-        .collect();
-    for mount in container.volume_mounts.iter().flatten() {
-        let volume = sandbox.volumes.get(&mount.name).with_context(|| {
-            format!("container {} mounts volume {:?}, which the pod does not have", container.name, mount.name)
-        })?;
-        binds.push(Bind {
-            source: volume.clone(),
-            sub_path: mount.sub_path.as_ref().filter(|sub| !sub.is_empty()).map(Into::into),
-            target: mount.mount_path.clone().into(),
-            read_only: mount.read_only == Some(true),
-            propagation: match mount.mount_propagation.as_deref() {
-                Some("Bidirectional") => Propagation::Bidirectional,
-                Some("HostToContainer") => Propagation::HostToContainer,
-                _ => Propagation::None,
-            },
-        });
-    }
-    Ok(binds)
-}
-
-/// Copies a stream into the log file in the format of the CRI.
-async fn log(stream: &'static str, from: impl tokio::io::AsyncRead + Unpin, mut to: tokio::fs::File) {
-    let mut lines = BufReader::new(from);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        match lines.read_until(b'\n', &mut line).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
-        }
-        let mut entry = format!("{:.9} {stream} F ", k8s_openapi::jiff::Timestamp::now()).into_bytes();
-        entry.extend_from_slice(&line);
-        if !entry.ends_with(b"\n") {
-            entry.push(b'\n');
-        }
-        if to.write_all(&entry).await.and(to.flush().await).is_err() {
-            return;
-        }
-    }
-}
-
-/// Watches a running container until it ends, by itself, by a failed liveness probe, or because the pod goes.
-async fn attend(
-    ctx: &Arc<Ctx>,
-    sandbox: &Sandbox,
-    container: &Container,
-    mut child: Child,
-    init: bool,
-    at: usize,
-) -> Option<i32> {
-    let started = now();
-    let gated = container.startup_probe.is_some();
-    let by_probe = container.readiness_probe.is_some();
-    ctx.live(init, at, |live| {
-        live.doing = Doing::Running { started: started.clone() };
-        live.started = !gated;
-        live.ready = !init && !gated && !by_probe;
-    });
-    let mut stopped = ctx.stop.subscribe();
-    let target = Target { id: ctx.id.clone(), container: container.clone(), address: sandbox.addresses.pod.clone() };
-    let status = {
-        let mut probing = probe(ctx, &target, init, at).boxed();
-        tokio::select! {
-            status = child.wait() => Some(status),
-            () = &mut probing, if !init => None,
-            _ = stopped.wait_for(Option::is_some) => None,
-        }
-    };
-    let status = match status {
-        Some(status) => status,
-        None => {
-            let grace = (*ctx.stop.borrow()).unwrap_or_else(|| {
-                let seconds =
-                    ctx.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(30);
-                Duration::from_secs(seconds.max(0).unsigned_abs())
-            });
-            end(ctx, &mut child, container, grace).await
-        }
-    };
-    let code = status.map(sys::exit_code).unwrap_or(255);
-    ctx.live(init, at, |live| {
-        live.ready = false;
-        live.started = false;
-        live.doing = Doing::Ended(Ended { code, started, finished: now() });
-    });
-    Some(code)
-}
-
-/// Probes until the liveness (or startup) probe says that the container must go.
-async fn probe(ctx: &Arc<Ctx>, target: &Target, init: bool, at: usize) {
-    let container = &target.container;
-    if let Some(startup) = &container.startup_probe {
-        let mut passed = false;
-        probes::watch(target, startup, |good, _| {
-            passed = good;
-            true
-        })
-        .await;
-        if !passed {
-            return;
-        }
-        ctx.live(init, at, |live| {
-            live.started = true;
-            live.ready = container.readiness_probe.is_none();
-        });
-    }
-    let readiness = async {
-        match &container.readiness_probe {
-            Some(probe) => {
-                probes::watch(target, probe, |good, message| {
-                    let before = ctx.board.lock().unwrap_or_else(PoisonError::into_inner).main[at].ready;
-                    if before != good {
-                        eprintln!("pod {}: readiness of {} is {good} {message}", ctx.id.name, container.name);
-                        ctx.live(init, at, |live| live.ready = good);
+/// After the containers, the last one first, in what is left of the pod's time.
+async fn stop_sidecars(ctx: &Ctx, sidecars: Vec<Sidecar>) {
+    let at_the_end = Instant::now() + Duration::from_secs(ctx.grace_seconds());
+    let mut pod = ctx.stop.subscribe();
+    for (stop, mut ended) in sidecars.into_iter().rev() {
+        loop {
+            stop.send_replace(Some(pod.borrow_and_update().unwrap_or(at_the_end)));
+            tokio::select! {
+                done = &mut ended => {
+                    if let Err(error) = done {
+                        eprintln!("pod {}/{}: {error}", ctx.id.namespace, ctx.id.name);
                     }
-                    false
-                })
-                .await;
+                    break;
+                }
+                changed = pod.changed() => if changed.is_err() { break },
             }
-            None => std::future::pending().await,
         }
-    };
-    let liveness = async {
-        match &container.liveness_probe {
-            Some(probe) => probes::watch(target, probe, |good, _| !good).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = readiness => {}
-        () = liveness => {}
     }
 }
 
-/// SIGTERM, grace, SIGKILL for the whole cgroup.
-async fn end(
-    ctx: &Ctx,
-    child: &mut Child,
-    container: &Container,
-    grace: Duration,
-) -> std::io::Result<std::process::ExitStatus> {
-    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
-        // It may have ended in the meantime, and is waited for next.
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
-    }
-    if let Ok(status) = tokio::time::timeout(grace, child.wait()).await {
-        return status;
-    }
-    std::fs::write(ctx.id.cgroup().join(&container.name).join("cgroup.kill"), "1")?;
-    child.wait().await
-}
-
-/// The object goes last, when nothing of the pod runs any more.
+/// The object goes last, when nothing of the pod runs any more; how its containers ended is told before.
 async fn remove_object(ctx: &Ctx) {
+    ctx.look(|board| {
+        // Nothing will be started again: what has ended has ended for good.
+        board.restart_policy = "Never".into();
+        for live in board.init.iter_mut().chain(&mut board.main) {
+            live.ready = false;
+            if let (Doing::Waiting { .. }, Some(last)) = (&live.doing, &live.last) {
+                live.doing = Doing::Ended(last.clone());
+            }
+        }
+    });
     let api = Api::<Pod>::namespaced(ctx.kubelet.client.clone(), &ctx.id.namespace);
     let params = DeleteParams {
         grace_period_seconds: Some(0),
         preconditions: Some(Preconditions { uid: Some(ctx.id.uid.clone()), resource_version: None }),
         ..DeleteParams::default()
     };
+    let mut told = false;
     loop {
-        match api.delete(&ctx.id.name, &params).await {
-            Ok(_) => return,
+        let done = match told {
+            false => patch_status(ctx).await.map(|()| told = true),
+            true => match api.delete(&ctx.id.name, &params).await {
+                Ok(_) => return,
+                Err(error) => Err(error),
+            },
+        };
+        match done {
+            Ok(()) => continue,
             Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => return,
             Err(error) => eprintln!("deleting pod {}/{}: {error}", ctx.id.namespace, ctx.id.name),
         }
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(AGAIN).await;
     }
 }

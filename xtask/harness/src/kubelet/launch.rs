@@ -1,0 +1,165 @@
+//! Starting a container: from the pod's words to a process.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::Container;
+use nix::sched::CloneFlags;
+use tokio::process::{Child, Command};
+
+use super::PodId;
+use super::container::{Bind, ContainerSpec, Propagation, Task};
+use super::lifecycle::Unit;
+use super::logs::{self, Log};
+use super::sandbox::Sandbox;
+use super::security::Privileges;
+use super::spec::{self, Environment};
+use crate::{image, sys};
+
+/// Why a container waits instead of running.
+pub(super) struct Refusal {
+    /// As Kubernetes names it.
+    pub(super) reason: &'static str,
+    pub(super) error: anyhow::Error,
+}
+
+/// A container that runs.
+pub(super) struct Launched {
+    pub(super) child: Child,
+    pub(super) log: PathBuf,
+    /// What the program may leave as its last message.
+    pub(super) message: PathBuf,
+}
+
+/// Where the description of a container's newest run lies.
+pub(super) fn current(id: &PodId, container: &str) -> PathBuf {
+    id.dir().join("containers").join(container).join("current.json")
+}
+
+/// Starts a container.
+///
+/// # Errors
+/// With the reason to be shown.
+pub(super) async fn start(unit: &Unit, run: u32) -> Result<Launched, Refusal> {
+    let config = |error| Refusal { reason: "CreateContainerConfigError", error };
+    let container = &unit.container;
+    let reference = container.image.as_deref().unwrap_or_default();
+    let image = image::find(crate::cluster::node::IMAGES.as_ref(), reference).map_err(|error| Refusal {
+        reason: if container.image_pull_policy.as_deref() == Some("Never") {
+            "ErrImageNeverPull"
+        } else {
+            "ErrImagePull"
+        },
+        error,
+    })?;
+    unit.tell(false, "Pulled", "Pulling", format!("Container image {reference:?} already present on machine"));
+    let task = describe(unit, &image, run).await.map_err(config)?;
+    unit.tell(false, "Created", "Creating", format!("Created container: {}", container.name));
+    let launched = spawn(unit, &task, run).map_err(|error| Refusal { reason: "RunContainerError", error })?;
+    unit.tell(false, "Started", "Starting", format!("Started container {}", container.name));
+    Ok(launched)
+}
+
+fn directory(id: &PodId, container: &str, run: u32) -> PathBuf {
+    id.dir().join("containers").join(container).join(run.to_string())
+}
+
+async fn describe(unit: &Unit, image: &image::Image, run: u32) -> Result<ContainerSpec> {
+    let (ctx, container) = (&unit.ctx, &unit.container);
+    let env = spec::environment(&ctx.kubelet, &ctx.pod, container, image, &unit.sandbox.addresses).await?;
+    let dir = directory(&ctx.id, &container.name, run);
+    std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
+    let security = container.security_context.as_ref();
+    Ok(ContainerSpec {
+        image: image.rootfs.clone(),
+        argv: spec::argv(container, image, &env),
+        cwd: container.working_dir.clone().filter(|dir| !dir.is_empty()).unwrap_or_else(|| "/".into()).into(),
+        privileges: Privileges::of(&ctx.pod, container)?,
+        privileged: security.is_some_and(|security| security.privileged == Some(true)),
+        read_only: security.is_some_and(|security| security.read_only_root_filesystem == Some(true)),
+        binds: binds(&ctx.id, &unit.sandbox, container, &env, &dir)?,
+        env: env.merged(),
+        dir,
+    })
+}
+
+fn spawn(unit: &Unit, spec: &ContainerSpec, run: u32) -> Result<Launched> {
+    let (id, name) = (&unit.ctx.id, &unit.container.name);
+    let path = spec.dir.join("spec.json");
+    let text = serde_json::to_vec(&Task::Run(spec.clone()))?;
+    std::fs::write(&path, &text).with_context(|| format!("writing {}", path.display()))?;
+    std::fs::write(current(id, name), &text).context("writing what runs now")?;
+    let cgroup = id.cgroup().join(name);
+    std::fs::create_dir_all(&cgroup).with_context(|| format!("creating {}", cgroup.display()))?;
+    let mut command = std::process::Command::new("/proc/self/exe");
+    command.arg("container-init").arg(&path).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let namespace = |kind: &str| sys::namespace_of(unit.sandbox.holder, kind);
+    let enter = vec![
+        (namespace("net")?, CloneFlags::CLONE_NEWNET),
+        (namespace("ipc")?, CloneFlags::CLONE_NEWIPC),
+        (namespace("uts")?, CloneFlags::CLONE_NEWUTS),
+    ];
+    sys::start_within(&mut command, Some(cgroup), enter, CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID);
+    let dir = id.log_dir(name);
+    std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
+    let log = dir.join(format!("{run}.log"));
+    let writer = Arc::new(Mutex::new(Log::open(log.clone())?));
+    let mut child = Command::from(command).spawn().context("starting the container")?;
+    if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
+        tokio::spawn(logs::copy("stdout", stdout, writer.clone()));
+        tokio::spawn(logs::copy("stderr", stderr, writer));
+    }
+    Ok(Launched { child, log, message: spec.dir.join("termination-log") })
+}
+
+fn binds(
+    id: &PodId,
+    sandbox: &Sandbox,
+    container: &Container,
+    env: &Environment,
+    dir: &std::path::Path,
+) -> Result<Vec<Bind>> {
+    use std::os::unix::fs::PermissionsExt;
+    let file = |source: PathBuf, target: PathBuf| Bind {
+        source,
+        sub_path: None,
+        target,
+        read_only: false,
+        propagation: Propagation::None,
+    };
+    let mut binds = Vec::new();
+    for mount in container.volume_mounts.iter().flatten() {
+        let volume = sandbox.volumes.get(&mount.name).with_context(|| {
+            format!("container {} mounts volume {:?}, which the pod does not have", container.name, mount.name)
+        })?;
+        let sub_path = spec::sub_path(mount.sub_path.as_deref(), mount.sub_path_expr.as_deref(), env)
+            .with_context(|| format!("mount of volume {:?} in container {}", mount.name, container.name))?;
+        binds.push(Bind {
+            source: volume.clone(),
+            sub_path: sub_path.map(Into::into),
+            target: mount.mount_path.clone().into(),
+            read_only: mount.read_only == Some(true),
+            propagation: match mount.mount_propagation.as_deref() {
+                Some("Bidirectional") => Propagation::Bidirectional,
+                Some("HostToContainer") => Propagation::HostToContainer,
+                _ => Propagation::None,
+            },
+        });
+    }
+    for name in ["hosts", "hostname", "resolv.conf"] {
+        let target = PathBuf::from("/etc").join(name);
+        if !binds.iter().any(|bind| bind.target == target) {
+            binds.push(file(id.dir().join(name), target));
+        }
+    }
+    let message = dir.join("termination-log");
+    std::fs::write(&message, "").with_context(|| format!("writing {}", message.display()))?;
+    std::fs::set_permissions(&message, std::fs::Permissions::from_mode(0o666))?;
+    let target = container.termination_message_path.as_deref().filter(|path| !path.is_empty());
+    binds.push(file(message, target.unwrap_or("/dev/termination-log").into()));
+    // What lies in another mount comes after it.
+    binds.sort_by_key(|bind| bind.target.components().count());
+    Ok(binds)
+}
