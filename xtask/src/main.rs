@@ -43,7 +43,7 @@ enum Command {
     Kubectl(Forwarded),
     /// Remove what dead runs left behind, by their journals
     Gc(Forwarded),
-    /// Run the tests: tiers 1-2 need no root, tier 3 (BPF, namespaces) does
+    /// Run the tests: tiers 1-2 need no root, tier 2 an API server, tier 3 (BPF, namespaces) root
     Test(test::TestArgs),
     /// Rebuild the BPF object from its sources
     Ebpf {

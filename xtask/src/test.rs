@@ -15,6 +15,9 @@ pub(crate) struct TestArgs {
     require: Vec<u8>,
 }
 
+/// How the names of tests against a real API server end.
+const LIVE: &str = "_live";
+
 /// One tier of the ladder of proof.
 struct Tier {
     number: u8,
@@ -29,7 +32,7 @@ struct Tier {
 pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
     let tiers = tiers()?;
     if let Some(unknown) = args.require.iter().find(|number| tiers.iter().all(|tier| tier.number != **number)) {
-        bail!("--require {unknown}: `cargo xtask test` has the tiers 1 (with 2) and 3; the others need a cluster");
+        bail!("--require {unknown}: `cargo xtask test` has the tiers 1, 2 and 3; the others need a cluster");
     }
     let mut summary = Vec::new();
     let mut failed = false;
@@ -57,12 +60,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
 
 fn tiers() -> Result<Vec<Tier>> {
     let needs_root = (!prerequisites::is_root()).then(|| "it needs root (namespaces, BPF)".to_owned());
-    let mut rooted = vec!["--workspace".to_owned()];
-    for name in rooted_tests()? {
-        rooted.extend(["--test".to_owned(), name]);
-    }
-    // One after the other: these tests share the kernel, and two at once would blur each other's timing.
-    rooted.extend(["--".to_owned(), "--test-threads=1".to_owned(), "--nocapture".to_owned()]);
+    let (live, rooted): (Vec<_>, Vec<_>) = integration_tests()?.into_iter().partition(|name| name.ends_with(LIVE));
     Ok(vec![
         Tier {
             number: 1,
@@ -70,12 +68,31 @@ fn tiers() -> Result<Vec<Tier>> {
             selection: ["--workspace", "--lib", "--bins"].map(str::to_owned).to_vec(),
             skip: None,
         },
-        Tier { number: 3, name: "BPF and namespaces", selection: rooted, skip: needs_root },
+        Tier { number: 2, name: "against a real API server", selection: one_by_one(live), skip: no_assets() },
+        Tier { number: 3, name: "BPF and namespaces", selection: one_by_one(rooted), skip: needs_root },
     ])
 }
 
-/// Integration tests that need root: every `tests/*.rs` of the product and of the harness.
-fn rooted_tests() -> Result<Vec<String>> {
+/// Arguments that run these integration tests one after the other: they share the machine, and two at once would blur each
+/// other's timing.
+fn one_by_one(names: Vec<String>) -> Vec<String> {
+    let tests = names.into_iter().flat_map(|name| ["--test".to_owned(), name]);
+    let options = ["--", "--test-threads=1", "--nocapture"].map(str::to_owned);
+    std::iter::once("--workspace".to_owned()).chain(tests).chain(options).collect()
+}
+
+/// Why tests against a real API server cannot run here.
+fn no_assets() -> Option<String> {
+    let Some(dir) = std::env::var_os("KUBEBUILDER_ASSETS").map(std::path::PathBuf::from) else {
+        return Some("KUBEBUILDER_ASSETS does not name a directory with etcd, kube-apiserver and kubectl".to_owned());
+    };
+    let missing = ["etcd", "kube-apiserver", "kubectl"].into_iter().find(|name| !dir.join(name).is_file())?;
+    Some(format!("KUBEBUILDER_ASSETS={} has no {missing}", dir.display()))
+}
+
+/// Integration tests: every `tests/*.rs` of the product and of the harness. Those whose name ends in `_live` want a real
+/// API server, the others root.
+fn integration_tests() -> Result<Vec<String>> {
     let root = build::repository()?;
     let mut names = Vec::new();
     for dir in [root.join("tests"), root.join("xtask/harness/tests")] {
