@@ -413,7 +413,7 @@ async fn burst(server: &ApiServer, prefix: &str, count: usize) {
 
 async fn all_served(server: &ApiServer, monitor: &Monitor, count: usize, limit: Duration) {
     eventually(&format!("{count} Services have an address"), limit, || async {
-        let served = monitor.look(support::Seen::served);
+        let served = monitor.look(live::Seen::served);
         if served >= count { Ok(()) } else { Err(format!("{served}")) }
     })
     .await;
@@ -470,7 +470,7 @@ async fn a_change_of_leaders_in_a_burst_gives_no_address_twice() {
     let second = Operator::start(&server, "b", "second").await;
     let (_, ()) = tokio::join!(burst(&server, "s", 200), async {
         eventually("the burst is being served", SOON, || async {
-            let served = monitor.look(support::Seen::served);
+            let served = monitor.look(live::Seen::served);
             if served >= 20 { Ok(()) } else { Err(format!("{served}")) }
         })
         .await;
@@ -495,7 +495,7 @@ async fn a_frozen_leader_does_not_write_over_its_successor() {
     // It is frozen in the middle of its work.
     let (_, ()) = tokio::join!(burst(&server, "s", 100), async {
         eventually("the burst is being served", SOON, || async {
-            let served = monitor.look(support::Seen::served);
+            let served = monitor.look(live::Seen::served);
             if served >= 10 { Ok(()) } else { Err(format!("{served}")) }
         })
         .await;

@@ -1,4 +1,7 @@
-//! Images: `images/NAME/image.toml` says which files, and a cluster gets them as a directory.
+//! Images: `images/NAME/image.toml` says which files. A cluster of namespaces gets them as a directory, a cluster of
+//! containers as an archive.
+
+pub(crate) mod archive;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -28,6 +31,24 @@ struct FileSource {
     mode: u32,
 }
 
+impl FileSource {
+    /// The file that is copied.
+    fn from(&self, dir: &Path, bin_dir: &Path) -> PathBuf {
+        match self.source.strip_prefix("bin:") {
+            Some(name) => bin_dir.join(name),
+            None => dir.join(&self.source),
+        }
+    }
+
+    /// Its place, without the leading `/`.
+    fn inside(&self) -> Result<&Path> {
+        self.dest.strip_prefix("/").with_context(|| format!("dest {} is not absolute", self.dest.display()))
+    }
+}
+
+/// Directories that every root has, for mounts.
+const EMPTY_DIRS: [&str; 6] = ["proc", "sys", "dev", "tmp", "etc", "run"];
+
 /// What a container needs to know of its image.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Image {
@@ -47,36 +68,53 @@ pub(crate) struct Image {
 /// # Errors
 /// With the file that cannot be understood or is missing.
 pub(crate) fn materialize(repo: &Path, bin_dir: &Path, dest: &Path) -> Result<()> {
-    let images = repo.join("images");
-    for entry in std::fs::read_dir(&images).with_context(|| format!("reading {}", images.display()))? {
-        let dir = entry?.path();
-        let toml = dir.join("image.toml");
-        if toml.is_file() {
-            let name = dir.file_name().context("an image directory has a name")?;
-            one(&dir, &toml, bin_dir, &dest.join(name)).with_context(|| format!("in {}", toml.display()))?;
-        }
+    for (dir, source) in sources(repo)? {
+        let name = dir.file_name().context("an image directory has a name")?;
+        one(&dir, source, bin_dir, &dest.join(name)).with_context(|| format!("in {}", dir.display()))?;
     }
     Ok(())
 }
 
-fn one(dir: &Path, toml: &Path, bin_dir: &Path, dest: &Path) -> Result<()> {
-    let source: Source = toml::from_str(&std::fs::read_to_string(toml)?)?;
+/// All images of the repository as the content of an archive.
+///
+/// # Errors
+/// With the file that cannot be understood.
+pub(crate) fn contents(repo: &Path, bin_dir: &Path) -> Result<Vec<archive::Content>> {
+    let of = |(dir, source): (PathBuf, Source)| {
+        archive::Content::of(&dir, source, bin_dir).with_context(|| format!("in {}", dir.display()))
+    };
+    sources(repo)?.into_iter().map(of).collect()
+}
+
+/// Each `image.toml` of the repository with its directory, in order of their names.
+fn sources(repo: &Path) -> Result<Vec<(PathBuf, Source)>> {
+    let images = repo.join("images");
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(&images).with_context(|| format!("reading {}", images.display()))? {
+        let dir = entry?.path();
+        let path = dir.join("image.toml");
+        if path.is_file() {
+            let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+            let source = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
+            all.push((dir, source));
+        }
+    }
+    all.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(all)
+}
+
+fn one(dir: &Path, source: Source, bin_dir: &Path, dest: &Path) -> Result<()> {
     let rootfs = dest.join("rootfs");
     for file in &source.files {
-        let from = match file.source.strip_prefix("bin:") {
-            Some(name) => bin_dir.join(name),
-            None => dir.join(&file.source),
-        };
-        let inside =
-            file.dest.strip_prefix("/").with_context(|| format!("dest {} is not absolute", file.dest.display()))?;
-        let to = rootfs.join(inside);
+        let from = file.from(dir, bin_dir);
+        let to = rootfs.join(file.inside()?);
         if let Some(parent) = to.parent() {
             std::fs::create_dir_all(parent)?;
         }
         std::fs::copy(&from, &to).with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
         std::fs::set_permissions(&to, std::fs::Permissions::from_mode(file.mode))?;
     }
-    for empty in ["proc", "sys", "dev", "tmp", "etc", "run"] {
+    for empty in EMPTY_DIRS {
         std::fs::create_dir_all(rootfs.join(empty))?;
     }
     let image = Image { names: source.names, entrypoint: source.entrypoint, env: source.env, rootfs: PathBuf::new() };
