@@ -9,7 +9,18 @@ use anyhow::{Context, Result};
 use crate::{build, prerequisites};
 
 /// Environment variables that the harness reads and that `sudo` would drop.
-const KEPT: [&str; 5] = ["KUBEBUILDER_ASSETS", "CI", "NO_COLOR", "TERM", "RUST_LOG"];
+const KEPT: [&str; 10] = [
+    "KUBEBUILDER_ASSETS",
+    "KIND_NODE_IMAGE",
+    "PORTOLAN_KIND",
+    "DOCKER_HOST",
+    "DOCKER_CONTEXT",
+    "DOCKER_CONFIG",
+    "CI",
+    "NO_COLOR",
+    "TERM",
+    "RUST_LOG",
+];
 
 /// Builds what the harness needs and replaces this process by it.
 pub(crate) fn harness(command: &str, args: &[String]) -> Result<ExitCode> {
@@ -27,6 +38,7 @@ pub(crate) fn harness(command: &str, args: &[String]) -> Result<ExitCode> {
     let bin_dir = build::binaries(&build::SHIPPED)?;
     let harness = bin_dir.join("harness");
     let mut argv: Vec<OsString> = Vec::new();
+    let kind = prerequisites::in_path("kind").filter(|_| std::env::var_os("PORTOLAN_KIND").is_none());
     if !prerequisites::is_root() && !wants_help {
         argv.push("sudo".into());
         argv.push(format!("--preserve-env={}", KEPT.join(",")).into());
@@ -38,6 +50,12 @@ pub(crate) fn harness(command: &str, args: &[String]) -> Result<ExitCode> {
     argv.push("--bin-dir".into());
     argv.push(bin_dir.into());
     argv.extend(args.iter().map(OsString::from));
-    let failure = Command::new(&argv[0]).args(&argv[1..]).exec();
+    let mut program = Command::new(&argv[0]);
+    program.args(&argv[1..]);
+    if let Some(kind) = kind {
+        // sudo has a path of its own, on which a kind in the user's home directory is not.
+        program.env("PORTOLAN_KIND", kind);
+    }
+    let failure = program.exec();
     Err(failure).with_context(|| format!("starting {}", harness.display()))
 }

@@ -39,6 +39,10 @@ enum Command {
     Run(Forwarded),
     /// Run a command on a node, in a pod, or on the outside host: `spawn WHERE -- CMD…`
     Spawn(Forwarded),
+    /// Restart a node, or cut its link and join it again: `node NAME restart|cut|join`
+    Node(Forwarded),
+    /// Capture packets of a node: `capture NODE -- ARGUMENTS OF TCPDUMP`
+    Capture(Forwarded),
     /// Run kubectl against a running cluster
     Kubectl(Forwarded),
     /// Remove what dead runs left behind, by their journals
@@ -68,6 +72,8 @@ fn main() -> ExitCode {
         Command::Down(forwarded) => handover::harness("down", &forwarded.args),
         Command::Run(forwarded) => handover::harness("run", &forwarded.args),
         Command::Spawn(forwarded) => handover::harness("spawn", &forwarded.args),
+        Command::Node(forwarded) => handover::harness("node", &forwarded.args),
+        Command::Capture(forwarded) => handover::harness("capture", &forwarded.args),
         Command::Kubectl(forwarded) => handover::harness("kubectl", &forwarded.args),
         Command::Gc(forwarded) => handover::harness("gc", &forwarded.args),
         Command::Test(args) => test::run(&args),

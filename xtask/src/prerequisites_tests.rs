@@ -26,3 +26,12 @@ fn absent_programs_are_named_with_their_directory() {
         assert!(lines[0].contains(word), "{word} is missing in {lines:?}");
     }
 }
+
+#[test]
+fn options_are_read_in_both_forms_and_not_from_a_command_behind_the_dashes() {
+    let args = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(value_of(&args("--keep --provider kind"), "--provider"), Some("kind"));
+    assert_eq!(value_of(&args("--provider=auto x"), "--provider"), Some("auto"));
+    assert_eq!(value_of(&args("lan -- x --provider kind"), "--provider"), None);
+    assert_eq!(value_of(&args("--provider"), "--provider"), None);
+}

@@ -9,8 +9,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::cluster::enter::{self, EnterArgs};
 use crate::cluster::install::{self, Crds, Settings};
 use crate::cluster::netns::NetnsCluster;
+use crate::cluster::provider::{self, Provider};
 use crate::cluster::supervisor::{self, Plan};
-use crate::cluster::{Cluster, Place, journal, node};
+use crate::cluster::{Cluster, Place, kind, node};
+use crate::progress::{step, timed};
 use crate::report::Run;
 use crate::{kubelet, scenario, sys};
 
@@ -43,20 +45,41 @@ struct Common {
     /// Name of the cluster
     #[arg(long, default_value = "portolan")]
     name: String,
+    /// Which kind of cluster; netns if one is made, the one that is there otherwise
+    #[arg(long, value_enum)]
+    provider: Option<Provider>,
+}
+
+impl Common {
+    fn open(&self) -> Result<Box<dyn Cluster>> {
+        provider::open(self.provider, &self.name)
+    }
 }
 
 /// How a cluster is made.
 #[derive(Args)]
 struct Make {
-    /// Directory of etcd, kube-apiserver, kube-controller-manager and kube-scheduler
+    /// Directory of etcd, kube-apiserver, kube-controller-manager and kube-scheduler (netns)
     #[arg(long, env = "KUBEBUILDER_ASSETS")]
-    control_plane: PathBuf,
+    control_plane: Option<PathBuf>,
+    /// Configuration of kind (v1alpha4) that defines the nodes, networks and registry mirrors (kind)
+    #[arg(long)]
+    kind_config: Option<PathBuf>,
+    /// Node image, and with it the version of Kubernetes; kind's own default if it is not given (kind)
+    #[arg(long, env = "KIND_NODE_IMAGE")]
+    node_image: Option<String>,
     /// Whether sockets are load-balanced in the system call, or every packet is translated
     #[arg(long, value_enum, default_value = "full")]
     socket_lb: SocketLb,
     /// Versions of the pool CRD; the walk-through knows v2alpha1
     #[arg(long, value_enum, default_value = "v2alpha1")]
     crds: Crds,
+}
+
+impl Make {
+    fn settings(&self) -> Settings {
+        Settings { crds: self.crds, socket_lb: self.socket_lb == SocketLb::Full }
+    }
 }
 
 /// Socket LB of a run.
@@ -68,6 +91,17 @@ enum SocketLb {
     Off,
 }
 
+/// What may happen to a node.
+#[derive(Clone, Copy, ValueEnum)]
+enum NodeAction {
+    /// Stop it and start it again.
+    Restart,
+    /// Cut it off from the others.
+    Cut,
+    /// Join it to the others again.
+    Join,
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Make a cluster, install portolan, play scenarios, remove everything
@@ -76,7 +110,7 @@ enum Command {
         common: Common,
         #[command(flatten)]
         make: Make,
-        /// Leave the cluster running afterwards
+        /// Leave the cluster running afterwards; with kind, also use the one that was left, if it was made of the same
         #[arg(long)]
         keep: bool,
         /// Scenario files; all of `scenarios/` if none is given
@@ -110,6 +144,26 @@ enum Command {
         /// Command
         #[arg(last = true, required = true)]
         argv: Vec<String>,
+    },
+    /// Restart a node, or cut its link and join it again
+    Node {
+        #[command(flatten)]
+        common: Common,
+        /// Node
+        node: String,
+        /// What happens to it
+        #[arg(value_enum)]
+        action: NodeAction,
+    },
+    /// Capture packets of a node with this machine's tcpdump: `capture NODE -- -i eth0 port 80`
+    Capture {
+        #[command(flatten)]
+        common: Common,
+        /// Node
+        node: String,
+        /// Arguments of tcpdump; all devices if there are none
+        #[arg(last = true)]
+        args: Vec<String>,
     },
     /// Run kubectl against a cluster
     Kubectl {
@@ -161,8 +215,10 @@ pub(crate) fn main() -> Result<i32> {
         Command::E2e { common, make, keep, files } => e2e(&common, &make, keep, &files),
         Command::Run { common, files } => run(&common, &files),
         Command::Up { common, make } => up(&common, &make),
-        Command::Down { common } => NetnsCluster::destroy(&common.name).map(|()| 0),
+        Command::Down { common } => provider::destroy(common.provider, &common.name).map(|()| 0),
         Command::Spawn { common, place, argv } => spawn(&common, &place, &argv),
+        Command::Node { common, node, action } => act(common.open()?.as_ref(), &node, action).map(|()| 0),
+        Command::Capture { common, node, args } => capture(common.open()?.as_ref(), &node, &args),
         Command::Kubectl { common, args } => kubectl(&common, &args),
         Command::Gc { .. } => gc(),
         Command::Supervise { plan } => supervisor::run(&plan),
@@ -195,64 +251,77 @@ fn hold(hostname: Option<&str>) -> Result<i32> {
     }
 }
 
-/// What the kernel and the machine must have; all that is missing is named at once.
-fn missing() -> Vec<String> {
-    let mut lines = Vec::new();
-    if !nix::unistd::geteuid().is_root() {
-        lines.push("root: namespaces and BPF need it".to_owned());
-    }
-    if let Err(error) = sys::cgroup2() {
-        lines.push(format!("{error:#}"));
-    }
-    let file_systems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    for name in ["overlay", "bpf", "tmpfs"] {
-        if !file_systems.lines().any(|line| line.split_whitespace().last() == Some(name)) {
-            lines.push(format!("file system {name}: a kernel with it (or `modprobe {name}`)"));
-        }
-    }
-    if !std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
-        lines.push("/sys/kernel/btf/vmlinux: a kernel with CONFIG_DEBUG_INFO_BTF".to_owned());
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    if !std::env::split_paths(&path).any(|dir| dir.join("ip").is_file()) {
-        lines.push("ip: install iproute2, for example `apt-get install iproute2`".to_owned());
-    }
-    lines
-}
-
 /// Makes a cluster with portolan on it.
-fn bring_up(common: &Common, make: &Make, tied: bool) -> Result<NetnsCluster, (i32, anyhow::Error)> {
-    let missing = missing();
-    if !missing.is_empty() {
-        return Err((MISSING, anyhow::anyhow!("missing:\n  - {}", missing.join("\n  - "))));
-    }
-    for name in journal::gc().map_err(|error| (NO_CLUSTER, error))? {
+fn bring_up(common: &Common, make: &Make, tied: bool) -> Result<Box<dyn Cluster>, (i32, anyhow::Error)> {
+    let wanted = common.provider.unwrap_or(Provider::Netns);
+    let provider =
+        wanted.decide(make.control_plane.as_deref(), make.node_image.as_deref()).map_err(|error| (MISSING, error))?;
+    for name in provider::gc().map_err(|error| (NO_CLUSTER, error))? {
         eprintln!("removed what a dead run of cluster {name} had left");
     }
-    let plan = Plan {
-        name: common.name.clone(),
-        repo: common.repo.clone(),
-        bin_dir: common.bin_dir.clone(),
-        control_plane: make.control_plane.clone(),
-        tied,
+    let made = match provider {
+        Provider::Kind => bring_up_kind(common, make, tied),
+        _ => bring_up_netns(common, make, tied),
     };
-    let settings = Settings { crds: make.crds, socket_lb: make.socket_lb == SocketLb::Full };
-    let made = || -> Result<Option<NetnsCluster>> {
-        let cluster = step("processes", || NetnsCluster::create(&plan))?;
-        let install = async {
-            let client = install::client(&cluster).await?;
-            timed("API server", install::wait_for_api(&client)).await?;
-            timed("install portolan", install::apply(&client, &cluster, &common.repo, settings)).await?;
-            timed("label nodes", install::label_control_plane(&client, &cluster)).await?;
-            timed("ready", install::wait_until_ready(&client, &cluster)).await
-        };
-        Ok(until_interrupt(&runtime()?, install)?.map(|()| cluster))
-    };
-    match made() {
+    match made {
         Ok(Some(cluster)) => Ok(cluster),
         Ok(None) => Err((INTERRUPTED, anyhow::anyhow!("interrupted"))),
         Err(error) => Err((NO_CLUSTER, error)),
     }
+}
+
+fn bring_up_netns(common: &Common, make: &Make, tied: bool) -> Result<Option<Box<dyn Cluster>>> {
+    let plan = Plan {
+        name: common.name.clone(),
+        repo: common.repo.clone(),
+        bin_dir: common.bin_dir.clone(),
+        control_plane: make.control_plane.clone().context("no control plane")?,
+        tied,
+    };
+    let cluster = step("processes", || NetnsCluster::create(&plan))?;
+    let work = async {
+        let client = install::client(&cluster).await?;
+        timed("API server", install::wait_for_api(&client)).await?;
+        timed("install portolan", install::apply(&client, &cluster, &common.repo, make.settings())).await?;
+        timed("label nodes", install::label_control_plane(&client, &cluster)).await?;
+        timed("ready", install::wait_until_ready(&client, &cluster)).await
+    };
+    Ok(until_interrupt(&runtime()?, work)?.map(|()| Box::new(cluster) as Box<dyn Cluster>))
+}
+
+fn bring_up_kind(common: &Common, make: &Make, tied: bool) -> Result<Option<Box<dyn Cluster>>> {
+    let plan = kind::Plan {
+        name: common.name.clone(),
+        repo: common.repo.clone(),
+        bin_dir: common.bin_dir.clone(),
+        config: make.kind_config.clone(),
+        node_image: make.node_image.clone(),
+        crds: make.crds,
+        reuse: !tied,
+    };
+    let work = async {
+        let kind::Made { cluster, reused } = kind::make(&plan).await?;
+        let client = install::client(&cluster).await?;
+        timed("API server", install::wait_for_api(&client)).await?;
+        timed("install portolan", install::apply(&client, &cluster, &common.repo, make.settings())).await?;
+        if reused {
+            timed("restart portolan", kind::restart_portolan(&client)).await?;
+        }
+        timed("ready", install::wait_until_ready(&client, &cluster)).await?;
+        Ok(cluster)
+    };
+    let made = until_interrupt(&runtime()?, work);
+    if made.is_err() && kind::exists(&common.name)? {
+        let dest = common.repo.join("target/e2e").join(format!("bring-up-{}", common.name));
+        match kind::export_logs(&common.name, &dest) {
+            Ok(()) => eprintln!("logs of the nodes: {}", dest.display()),
+            Err(error) => eprintln!("the nodes' logs could not be exported: {error:#}"),
+        }
+    }
+    if !tied && !matches!(made, Ok(None)) {
+        kind::keep(&common.name)?;
+    }
+    Ok(made?.map(|cluster| Box::new(cluster) as Box<dyn Cluster>))
 }
 
 /// Runs `work` to its end, or to the first Ctrl-C (`None`). A second Ctrl-C kills, whatever is under way then.
@@ -270,22 +339,8 @@ fn until_interrupt<T>(runtime: &tokio::runtime::Runtime, work: impl Future<Outpu
     done
 }
 
-fn step<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let began = Instant::now();
-    let done = work()?;
-    eprintln!("  {name:<24} {:>6.2} s", began.elapsed().as_secs_f64());
-    Ok(done)
-}
-
-async fn timed<T>(name: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let began = Instant::now();
-    let done = work.await?;
-    eprintln!("  {name:<24} {:>6.2} s", began.elapsed().as_secs_f64());
-    Ok(done)
-}
-
 /// Plays scenarios and returns the exit code.
-fn play(cluster: &NetnsCluster, repo: &Path, files: &[PathBuf]) -> Result<i32> {
+fn play(cluster: &dyn Cluster, repo: &Path, files: &[PathBuf]) -> Result<i32> {
     let named = !files.is_empty();
     let files = if files.is_empty() { all_scenarios(repo)? } else { files.to_vec() };
     let mut run = Run::begin(repo)?;
@@ -323,7 +378,7 @@ fn all_scenarios(repo: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn run(common: &Common, files: &[PathBuf]) -> Result<i32> {
-    play(&NetnsCluster::open(&common.name)?, &common.repo, files)
+    play(common.open()?.as_ref(), &common.repo, files)
 }
 
 fn e2e(common: &Common, make: &Make, keep: bool, files: &[PathBuf]) -> Result<i32> {
@@ -335,7 +390,7 @@ fn e2e(common: &Common, make: &Make, keep: bool, files: &[PathBuf]) -> Result<i3
     let played = match bring_up(common, make, !keep) {
         Ok(cluster) => {
             eprintln!("cluster up after {:.2} s", began.elapsed().as_secs_f64());
-            play(&cluster, &common.repo, files)
+            play(cluster.as_ref(), &common.repo, files)
         }
         Err((code, error)) => {
             eprintln!("error: {error:#}");
@@ -344,8 +399,8 @@ fn e2e(common: &Common, make: &Make, keep: bool, files: &[PathBuf]) -> Result<i3
     };
     if keep {
         eprintln!("the cluster was left running; remove it with `cargo xtask down --name {}`", common.name);
-    } else if journal::of(&common.name)?.is_some() {
-        step("remove the cluster", || NetnsCluster::destroy(&common.name))?;
+    } else if provider::find(common.provider, &common.name)?.is_some() {
+        step("remove the cluster", || provider::destroy(common.provider, &common.name))?;
     }
     played
 }
@@ -359,7 +414,7 @@ fn up(common: &Common, make: &Make) -> Result<i32> {
         Err((code, error)) => {
             eprintln!("error: {error:#}");
             if code == INTERRUPTED {
-                NetnsCluster::destroy(&common.name)?;
+                provider::destroy(common.provider, &common.name)?;
             } else if code == NO_CLUSTER {
                 eprintln!("the cluster was left as it is; look around, then `down --name {}`", common.name);
             }
@@ -369,9 +424,25 @@ fn up(common: &Common, make: &Make) -> Result<i32> {
 }
 
 fn spawn(common: &Common, place: &str, argv: &[String]) -> Result<i32> {
-    let cluster = NetnsCluster::open(&common.name)?;
-    let place = parse_place(&cluster, place)?;
+    let cluster = common.open()?;
+    let place = parse_place(cluster.as_ref(), place)?;
     let status = cluster.command(&place, argv)?.status().context("starting the command")?;
+    Ok(sys::exit_code(status))
+}
+
+fn act(cluster: &dyn Cluster, node: &str, action: NodeAction) -> Result<()> {
+    match action {
+        NodeAction::Restart => cluster.restart_node(node),
+        NodeAction::Cut => cluster.set_link(node, false),
+        NodeAction::Join => cluster.set_link(node, true),
+    }
+}
+
+fn capture(cluster: &dyn Cluster, node: &str, args: &[String]) -> Result<i32> {
+    let mut argv = vec!["tcpdump".to_owned(), "-n".into()];
+    argv.extend(if args.is_empty() { vec!["-i".to_owned(), "any".into()] } else { args.to_vec() });
+    let mut command = cluster.on_network_of(node, &argv)?;
+    let status = command.status().context("starting tcpdump (install it on this machine)")?;
     Ok(sys::exit_code(status))
 }
 
@@ -391,7 +462,7 @@ fn parse_place(cluster: &dyn Cluster, text: &str) -> Result<Place> {
 }
 
 fn kubectl(common: &Common, args: &[String]) -> Result<i32> {
-    let cluster = NetnsCluster::open(&common.name)?;
+    let cluster = common.open()?;
     let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from).map(|dir| dir.join("kubectl"));
     let program = assets.filter(|path| path.is_file()).unwrap_or_else(|| "kubectl".into());
     let status = std::process::Command::new(&program)
@@ -406,7 +477,7 @@ fn kubectl(common: &Common, args: &[String]) -> Result<i32> {
 }
 
 fn gc() -> Result<i32> {
-    for name in journal::gc()? {
+    for name in provider::gc()? {
         println!("removed what a dead run of cluster {name} had left");
     }
     Ok(0)

@@ -7,6 +7,7 @@ mod cluster;
 mod image;
 mod kubelet;
 mod pki;
+mod progress;
 mod report;
 mod scenario;
 mod sys;

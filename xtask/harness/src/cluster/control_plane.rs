@@ -16,7 +16,7 @@ use super::layout::{POD_CIDR, SERVICE_CIDR};
 use crate::sys;
 
 /// Metadata of every request, once, when it is answered: enough to see who was refused what.
-const AUDIT_POLICY: &str = "\
+pub(super) const AUDIT_POLICY: &str = "\
 apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived, ResponseStarted]

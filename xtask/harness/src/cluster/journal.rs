@@ -107,7 +107,7 @@ pub(crate) fn gc() -> Result<Vec<String>> {
 }
 
 /// Start time of a process, `None` if there is none.
-fn start_time(pid: i32) -> Option<u64> {
+pub(super) fn start_time(pid: i32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the name in parentheses and may hold anything.
     let after_name = &stat[stat.rfind(')')? + 1..];

@@ -3,17 +3,20 @@
 
 mod control_plane;
 pub(crate) mod enter;
+mod evidence;
 mod fabric;
 pub(crate) mod install;
 pub(crate) mod journal;
+pub(crate) mod kind;
 pub(crate) mod layout;
 pub(crate) mod netns;
 pub(crate) mod node;
+pub(crate) mod provider;
 pub(crate) mod supervisor;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 /// Where a process runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +83,33 @@ pub(crate) trait Cluster: Send + Sync {
     fn bpffs(&self, node: &str) -> Result<Option<PathBuf>>;
     /// The API server's audit log, JSON lines, if the provider has one.
     fn audit_log(&self) -> Option<PathBuf>;
+    /// Packets to pool addresses that were on their way out of the machine and were stopped; `None` where there is no
+    /// way out.
+    ///
+    /// # Errors
+    /// If the fence that should count them is gone.
+    fn fenced(&self) -> Result<Option<u64>> {
+        Ok(None)
+    }
+    /// A command of this machine, with its files, on the network of a node: a node need not have tcpdump.
+    ///
+    /// # Errors
+    /// If the node does not run.
+    fn on_network_of(&self, node: &str, argv: &[String]) -> Result<std::process::Command>;
+    /// Stops a node and starts it again, as a reboot would; returns when it has been started, not when it is Ready.
+    ///
+    /// # Errors
+    /// If the provider cannot, or the node does not come back.
+    fn restart_node(&self, node: &str) -> Result<()> {
+        bail!("this provider cannot restart {node}")
+    }
+    /// Cuts a node off from the others at the far end of its link, or joins it again.
+    ///
+    /// # Errors
+    /// If the provider cannot.
+    fn set_link(&self, node: &str, up: bool) -> Result<()> {
+        bail!("this provider cannot {} the link of {node}", if up { "restore" } else { "cut" })
+    }
     /// Writes what a provider knows (process logs, kubelet logs, pod logs, links, routes, neighbours, nft, cgroups)
     /// below `dir`. Collects all errors and carries on.
     ///

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use super::enter::{self, ALL};
 use super::layout::{State, dir};
 use super::supervisor::Plan;
-use super::{Cluster, NodeInfo, Place, journal};
+use super::{Cluster, NodeInfo, Place, evidence, journal};
 use crate::sys;
 
 /// A running cluster.
@@ -173,62 +173,20 @@ impl Cluster for NetnsCluster {
         Some(dir(&self.state.name).join("logs/audit.log"))
     }
 
+    fn on_network_of(&self, node: &str, argv: &[String]) -> Result<Command> {
+        Ok(enter::command(&self.harness(), self.node_pid(node)?, None, "net", argv))
+    }
+
     fn dump(&self, dest: &Path) -> Result<()> {
         let mut errors = Vec::new();
-        copy_logs(&dir(&self.state.name).join("logs"), &dest.join("logs"), &mut errors);
+        evidence::copy_logs(&dir(&self.state.name).join("logs"), &dest.join("logs"), &mut errors);
+        evidence::nodes(self, dest, &mut errors);
         for node in &self.nodes {
-            let out = dest.join("nodes").join(&node.name);
-            if let Err(error) = std::fs::create_dir_all(&out) {
-                errors.push(format!("{}: {error}", out.display()));
-                continue;
-            }
-            for (file, argv) in [
-                ("links.txt", vec!["ip", "-d", "link"]),
-                ("addresses.txt", vec!["ip", "addr"]),
-                ("routes.txt", vec!["ip", "route", "show", "table", "all"]),
-                ("neighbours.txt", vec!["ip", "neigh"]),
-                ("sockets.txt", vec!["ss", "-tuanp"]),
-            ] {
-                let argv: Vec<String> = argv.into_iter().map(str::to_owned).collect();
-                let output = self.command(&Place::Node(node.name.clone()), &argv).and_then(|mut c| Ok(c.output()?));
-                match output {
-                    Ok(output) => {
-                        errors.extend(std::fs::write(out.join(file), output.stdout).err().map(|e| e.to_string()))
-                    }
-                    Err(error) => errors.push(format!("{file} of {}: {error:#}", node.name)),
-                }
-            }
             if let Ok(pid) = self.node_pid(&node.name) {
-                copy_logs(Path::new(&format!("/proc/{pid}/root/var/log/pods")), &out.join("pods"), &mut errors);
+                let pods = dest.join("nodes").join(&node.name).join("pods");
+                evidence::copy_logs(Path::new(&format!("/proc/{pid}/root/var/log/pods")), &pods, &mut errors);
             }
         }
         if errors.is_empty() { Ok(()) } else { bail!("{}", errors.join("\n")) }
-    }
-}
-
-/// Copies a tree of logs.
-fn copy_logs(from: &Path, to: &Path, errors: &mut Vec<String>) {
-    let copy = || -> std::io::Result<Vec<PathBuf>> {
-        std::fs::create_dir_all(to)?;
-        let mut dirs = Vec::new();
-        for entry in std::fs::read_dir(from)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                dirs.push(path);
-            } else if let Some(name) = path.file_name() {
-                std::fs::copy(&path, to.join(name))?;
-            }
-        }
-        Ok(dirs)
-    };
-    match copy() {
-        Ok(dirs) => {
-            for sub in dirs {
-                if let Some(name) = sub.file_name() {
-                    copy_logs(&sub, &to.join(name), errors);
-                }
-            }
-        }
-        Err(error) => errors.push(format!("{}: {error}", from.display())),
     }
 }

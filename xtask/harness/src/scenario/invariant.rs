@@ -25,6 +25,7 @@ const OURS: &str = "system:serviceaccount:kube-system:portolan-";
 pub(super) struct Watermark {
     holders: Watch,
     audit: u64,
+    fenced: u64,
     restarts: BTreeMap<String, i32>,
     log_lines: BTreeMap<String, usize>,
     checksums: BTreeMap<String, i64>,
@@ -39,6 +40,7 @@ impl Watermark {
         let mut mark = Self {
             holders: Watch::start(client.clone()),
             audit: 0,
+            fenced: 0,
             restarts: BTreeMap::new(),
             log_lines: BTreeMap::new(),
             checksums: BTreeMap::new(),
@@ -57,7 +59,16 @@ pub(super) async fn violations(client: &Client, cluster: &dyn Cluster, mark: &mu
     found.extend(audit(cluster, mark)?);
     found.extend(checksums(cluster, mark)?);
     found.extend(pods(client, mark).await?);
+    found.extend(fence(cluster, mark)?);
     Ok(found)
+}
+
+/// Packets to pool addresses that were on their way out of the machine.
+fn fence(cluster: &dyn Cluster, mark: &mut Watermark) -> Result<Option<String>> {
+    let Some(stopped) = cluster.fenced()? else { return Ok(None) };
+    let before = std::mem::replace(&mut mark.fenced, stopped);
+    let fresh = stopped.saturating_sub(before);
+    Ok((fresh > 0).then(|| format!("{fresh} packets to pool addresses were stopped on their way out of the machine")))
 }
 
 async fn addresses(client: &Client, mark: &Watermark) -> Result<Vec<String>> {

@@ -42,6 +42,7 @@ pub(crate) async fn run_files(
 ) -> Result<()> {
     let scenarios: Vec<(PathBuf, Scenario)> =
         files.iter().map(|file| Ok((file.clone(), format::load(file)?))).collect::<Result<_>>()?;
+    let mut mark = invariant::Watermark::start(client, cluster)?;
     for (file, scenario) in scenarios {
         if let (Some(reason), false) = (&scenario.metadata.quarantine, named) {
             run.skip(&scenario.metadata.name, reason);
@@ -55,7 +56,6 @@ pub(crate) async fn run_files(
         eprintln!("scenario {}", scenario.metadata.name);
         let mut made = Vec::new();
         let strangers = pods(client).await?;
-        let mut mark = invariant::Watermark::start(client, cluster)?;
         for step in &scenario.spec.steps {
             let began = Instant::now();
             let outcome = play(client, cluster, repo, step, &mut made, &mut mark).await;

@@ -1,0 +1,159 @@
+//! Which provider makes a cluster, and which one made it.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use super::kind::preflight::{self, Weight};
+use super::netns::NetnsCluster;
+use super::{Cluster, journal, kind};
+use crate::sys;
+
+/// A way to come by a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Provider {
+    /// Namespaces of this machine with a real control plane: needs root and a directory of programs.
+    Netns,
+    /// Containers made by kind: needs root, Docker, kind and a node image.
+    Kind,
+    /// The first of the two that can start; says which and why.
+    Auto,
+}
+
+/// Programs that netns needs.
+const CONTROL_PLANE: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+
+impl Provider {
+    /// Decides, before anything is started, and prints what was decided and why if there was a choice.
+    ///
+    /// # Errors
+    /// What is missing, for each provider that was considered.
+    pub(crate) fn decide(self, control_plane: Option<&Path>, node_image: Option<&str>) -> Result<Self> {
+        match self {
+            Self::Netns => match netns_lacks(control_plane) {
+                lacks if lacks.is_empty() => Ok(Self::Netns),
+                lacks => bail!("missing:\n  - {}", lacks.join("\n  - ")),
+            },
+            Self::Kind => {
+                let findings = preflight::look(node_image);
+                for finding in &findings {
+                    eprintln!("  {finding}");
+                }
+                match findings.iter().filter(|finding| finding.weight == Weight::Missing).count() {
+                    0 => Ok(Self::Kind),
+                    count => bail!("{count} of the things that kind needs are missing, see above"),
+                }
+            }
+            Self::Auto => auto(&netns_lacks(control_plane), || preflight::look(node_image)),
+        }
+    }
+}
+
+/// netns where it can start, since it is the faster one; otherwise kind.
+fn auto(netns_lacks: &[String], look: impl FnOnce() -> Vec<preflight::Finding>) -> Result<Provider> {
+    if netns_lacks.is_empty() {
+        eprintln!("provider netns: nothing that it needs is missing, and it is the faster one");
+        return Ok(Provider::Netns);
+    }
+    let kind_lacks: Vec<String> = look()
+        .into_iter()
+        .filter(|finding| finding.weight == Weight::Missing)
+        .map(|finding| finding.to_string())
+        .collect();
+    if kind_lacks.is_empty() {
+        eprintln!("provider kind: nothing that it needs is missing; netns cannot start: {}", netns_lacks.join("; "));
+        return Ok(Provider::Kind);
+    }
+    bail!("no provider can start\nnetns:\n  - {}\nkind:\n  - {}", netns_lacks.join("\n  - "), kind_lacks.join("\n  - "))
+}
+
+/// What the kernel and the machine must have for netns; all that is missing is named at once.
+fn netns_lacks(control_plane: Option<&Path>) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !nix::unistd::geteuid().is_root() {
+        lines.push("root: namespaces and BPF need it".to_owned());
+    }
+    if let Err(error) = sys::cgroup2() {
+        lines.push(format!("{error:#}"));
+    }
+    let file_systems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    for name in ["overlay", "bpf", "tmpfs"] {
+        if !file_systems.lines().any(|line| line.split_whitespace().last() == Some(name)) {
+            lines.push(format!("file system {name}: a kernel with it (or `modprobe {name}`)"));
+        }
+    }
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        lines.push("/sys/kernel/btf/vmlinux: a kernel with CONFIG_DEBUG_INFO_BTF".to_owned());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if !std::env::split_paths(&path).any(|dir| dir.join("ip").is_file()) {
+        lines.push("ip: install iproute2, for example `apt-get install iproute2`".to_owned());
+    }
+    match control_plane {
+        None => lines.push(format!(
+            "a control plane: point KUBEBUILDER_ASSETS (or --control-plane DIR) at a directory with {}",
+            CONTROL_PLANE.join(", ")
+        )),
+        Some(dir) => {
+            let absent: Vec<&str> = CONTROL_PLANE.into_iter().filter(|name| !dir.join(name).is_file()).collect();
+            if !absent.is_empty() {
+                lines.push(format!("{} in {}", absent.join(", "), dir.display()));
+            }
+        }
+    }
+    lines
+}
+
+/// The provider that made the cluster of that name, if there is one or what is left of one.
+///
+/// # Errors
+/// If both did and it is not said which is meant, or a journal cannot be understood.
+pub(crate) fn find(wanted: Option<Provider>, name: &str) -> Result<Option<Provider>> {
+    let here = |provider| matches!(wanted, None | Some(Provider::Auto)) || wanted == Some(provider);
+    let netns = here(Provider::Netns) && journal::of(name)?.is_some();
+    let kind = here(Provider::Kind) && kind::exists(name)?;
+    match (netns, kind) {
+        (true, true) => bail!("two clusters have the name {name:?}; say which with --provider"),
+        (true, false) => Ok(Some(Provider::Netns)),
+        (false, true) => Ok(Some(Provider::Kind)),
+        (false, false) => Ok(None),
+    }
+}
+
+/// The running cluster of that name.
+///
+/// # Errors
+/// If there is none.
+pub(crate) fn open(wanted: Option<Provider>, name: &str) -> Result<Box<dyn Cluster>> {
+    match find(wanted, name)? {
+        Some(Provider::Kind) => Ok(Box::new(kind::KindCluster::open(name)?)),
+        Some(_) => Ok(Box::new(NetnsCluster::open(name)?)),
+        None => bail!("there is no running cluster {name:?}; make one with `up`"),
+    }
+}
+
+/// Removes a cluster.
+///
+/// # Errors
+/// If there is none of that name, or something stays.
+pub(crate) fn destroy(wanted: Option<Provider>, name: &str) -> Result<()> {
+    match find(wanted, name)? {
+        Some(Provider::Kind) => kind::destroy(name),
+        Some(_) => NetnsCluster::destroy(name),
+        None => bail!("there is no cluster {name:?}"),
+    }
+}
+
+/// Removes what dead runs of any provider left, and says so.
+///
+/// # Errors
+/// If something stays.
+pub(crate) fn gc() -> Result<Vec<String>> {
+    let mut removed = journal::gc()?;
+    removed.extend(kind::gc()?);
+    Ok(removed)
+}
+
+#[cfg(test)]
+#[path = "provider_tests.rs"]
+mod tests;
