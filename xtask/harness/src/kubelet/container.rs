@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use nix::mount::MsFlags;
@@ -124,8 +124,10 @@ pub(crate) fn init_inner(path: &Path) -> Result<i32> {
     spec.privileges.take()?;
     std::env::set_current_dir(&spec.cwd).with_context(|| format!("entering {}", spec.cwd.display()))?;
     let mut command = Command::new(program);
-    command.args(&spec.argv[1..]).env_clear().envs(&spec.env);
+    command.args(&spec.argv[1..]).env_clear().envs(&spec.env).stdin(Stdio::null());
     let child = command.spawn().with_context(|| format!("executing {program:?}"))?;
+    // The kubelet waits for it at the other end of standard input; if it has gone, so will this container.
+    let _ = nix::unistd::write(std::io::stdin(), b"\n");
     reap::tend(&child, &signals)
 }
 

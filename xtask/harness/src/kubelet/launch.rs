@@ -1,12 +1,16 @@
 //! Starting a container: from the pod's words to a process.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Container;
 use nix::sched::CloneFlags;
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
 use super::PodId;
@@ -17,6 +21,9 @@ use super::sandbox::Sandbox;
 use super::security::Privileges;
 use super::spec::{self, Environment};
 use crate::{image, sys};
+
+/// Longest time until a container's program has been started.
+const BEGIN: Duration = Duration::from_secs(60);
 
 /// Why a container waits instead of running.
 pub(super) struct Refusal {
@@ -54,10 +61,16 @@ pub(super) async fn start(unit: &Unit, run: u32) -> Result<Launched, Refusal> {
         },
         error,
     })?;
-    unit.tell(false, "Pulled", "Pulling", format!("Container image {reference:?} already present on machine"));
     let task = describe(unit, &image, run).await.map_err(config)?;
+    unit.tell(false, "Pulled", "Pulling", format!("Container image {reference:?} already present on machine"));
     unit.tell(false, "Created", "Creating", format!("Created container: {}", container.name));
-    let launched = spawn(unit, &task, run).map_err(|error| Refusal { reason: "RunContainerError", error })?;
+    let failed = |error| Refusal { reason: "RunContainerError", error };
+    let (launched, mut begun) = spawn(unit, &task, run).map_err(failed)?;
+    // Its end without a word is for the one who waits for it: the log says what was wrong.
+    let said = tokio::time::timeout(BEGIN, begun.read(&mut [0])).await;
+    said.context("the container's program did not begin in time")
+        .map_err(failed)?
+        .map_err(|error| failed(error.into()))?;
     unit.tell(false, "Started", "Starting", format!("Started container {}", container.name));
     Ok(launched)
 }
@@ -85,7 +98,8 @@ async fn describe(unit: &Unit, image: &image::Image, run: u32) -> Result<Contain
     })
 }
 
-fn spawn(unit: &Unit, spec: &ContainerSpec, run: u32) -> Result<Launched> {
+/// The container's process, and where it says that the program has been started: only then can others enter it.
+fn spawn(unit: &Unit, spec: &ContainerSpec, run: u32) -> Result<(Launched, UnixStream)> {
     let (id, name) = (&unit.ctx.id, &unit.container.name);
     let path = spec.dir.join("spec.json");
     let text = serde_json::to_vec(&Task::Run(spec.clone()))?;
@@ -94,7 +108,11 @@ fn spawn(unit: &Unit, spec: &ContainerSpec, run: u32) -> Result<Launched> {
     let cgroup = id.cgroup().join(name);
     std::fs::create_dir_all(&cgroup).with_context(|| format!("creating {}", cgroup.display()))?;
     let mut command = std::process::Command::new("/proc/self/exe");
-    command.arg("container-init").arg(&path).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let (begun, theirs) = std::os::unix::net::UnixStream::pair().context("a pair of sockets")?;
+    begun.set_nonblocking(true).context("a pair of sockets")?;
+    let begun = UnixStream::from_std(begun).context("a pair of sockets")?;
+    command.arg("container-init").arg(&path).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(Stdio::from(OwnedFd::from(theirs)));
     let namespace = |kind: &str| sys::namespace_of(unit.sandbox.holder, kind);
     let enter = vec![
         (namespace("net")?, CloneFlags::CLONE_NEWNET),
@@ -106,12 +124,12 @@ fn spawn(unit: &Unit, spec: &ContainerSpec, run: u32) -> Result<Launched> {
     std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
     let log = dir.join(format!("{run}.log"));
     let writer = Arc::new(Mutex::new(Log::open(log.clone())?));
-    let mut child = Command::from(command).spawn().context("starting the container")?;
+    let mut child = Command::from(command).kill_on_drop(true).spawn().context("starting the container")?;
     if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
         tokio::spawn(logs::copy("stdout", stdout, writer.clone()));
         tokio::spawn(logs::copy("stderr", stderr, writer));
     }
-    Ok(Launched { child, log, message: spec.dir.join("termination-log") })
+    Ok((Launched { child, log, message: spec.dir.join("termination-log") }, begun))
 }
 
 fn binds(

@@ -195,7 +195,8 @@ impl Unit {
         let code = status.map(sys::exit_code).unwrap_or(255);
         let message = self.last_message(code, &message, &log);
         self.ctx.live(self.place, |live| {
-            live.ready = false;
+            // An init container that has done its work counts as ready.
+            live.ready = self.kind == Kind::Init && code == 0;
             live.started = false;
             live.doing = Doing::Ended(Ended { code, started, finished: now(), message });
         });
@@ -280,7 +281,7 @@ impl Unit {
             (None, None) => Instant::now(),
         };
         let mut changes = self.stop.clone();
-        let until = async |least: Instant| {
+        let mut until = async |least: Instant| {
             while Instant::now() < deadline().max(least) {
                 tokio::select! {
                     () = tokio::time::sleep_until(deadline().max(least)) => {}
@@ -288,7 +289,6 @@ impl Unit {
                 }
             }
         };
-        let mut until = until;
         let mut least = Instant::now();
         if let Some(hook) = self.container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref()) {
             let target = self.target();

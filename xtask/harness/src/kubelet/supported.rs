@@ -175,6 +175,8 @@ fn walk(value: &Value, known: &[&str], path: &str, place: &str, refused: &mut Ve
                 refused.push(format!("{place}{path}"));
             }
         }
+        // As the API server fills in `grpc.service`.
+        Value::String(text) if text.is_empty() => {}
         Value::Object(fields) => {
             for (name, inner) in fields {
                 walk(inner, known, &below(name), place, refused);
