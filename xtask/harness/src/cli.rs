@@ -113,14 +113,14 @@ enum Command {
         /// Leave the cluster running afterwards; with kind, also use the one that was left, if it was made of the same
         #[arg(long)]
         keep: bool,
-        /// Scenario files; all of `scenarios/` if none is given
+        /// Scenario files; if none is given, all of `scenarios/` but `scenarios/harness`, where the harness tests itself
         files: Vec<PathBuf>,
     },
     /// Play scenarios on a running cluster
     Run {
         #[command(flatten)]
         common: Common,
-        /// Scenario files; all of `scenarios/` if none is given
+        /// Scenario files; if none is given, all of `scenarios/` but `scenarios/harness`, where the harness tests itself
         files: Vec<PathBuf>,
     },
     /// Make a cluster, install portolan and leave it running; prints its kubeconfig
@@ -367,7 +367,10 @@ fn all_scenarios(repo: &Path) -> Result<Vec<PathBuf>> {
         for entry in std::fs::read_dir(&dir).with_context(|| format!("reading {}", dir.display()))? {
             let path = entry?.path();
             if path.is_dir() {
-                dirs.push(path);
+                // Tests of the harness itself are played when they are named.
+                if !path.ends_with("scenarios/harness") {
+                    dirs.push(path);
+                }
             } else if path.extension().is_some_and(|extension| extension == "yaml") {
                 files.push(path);
             }

@@ -61,6 +61,8 @@ pub(crate) struct NodeInfo {
 
 /// A running cluster. Methods block; callers that must not block use a thread.
 pub(crate) trait Cluster: Send + Sync {
+    /// Provider, as the command line names it.
+    fn provider(&self) -> &'static str;
     /// Name of the cluster.
     fn name(&self) -> &str;
     /// Kubeconfig of an administrator that works from the host.

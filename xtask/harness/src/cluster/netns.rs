@@ -120,6 +120,10 @@ impl NetnsCluster {
 }
 
 impl Cluster for NetnsCluster {
+    fn provider(&self) -> &'static str {
+        "netns"
+    }
+
     fn name(&self) -> &str {
         &self.state.name
     }

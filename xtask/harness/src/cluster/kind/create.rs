@@ -17,7 +17,7 @@ use super::journal::{self, Journal};
 use super::layout::{Names, Node, State, dir, write_whole};
 use super::{KindCluster, config, fence, images, outside};
 use crate::image::archive::{Archived, sha256};
-use crate::progress::timed;
+use crate::progress::{step, timed};
 
 /// Time for portolan's old pods to go.
 const RESTART: Duration = Duration::from_secs(60);
@@ -166,7 +166,11 @@ async fn build(plan: &Plan, names: Names, definition: Definition) -> Result<Kind
         let (repo, bin_dir, scratch) = (plan.repo.clone(), plan.bin_dir.clone(), base.join("scratch"));
         tokio::task::spawn_blocking(move || images::build(&repo, &bin_dir, &scratch))
     };
-    timed("kind create cluster", create(plan, &names, &path)).await?;
+    let (scratch, tools) = (base.join("scratch"), base.join("tools"));
+    tokio::try_join!(
+        timed("kind create cluster", create(plan, &names, &path)),
+        outside::start(&names, &scratch, &tools)
+    )?;
     let nodes = nodes(&names)?;
     let archives = archives.await??;
     let state = State {
@@ -177,18 +181,9 @@ async fn build(plan: &Plan, names: Names, definition: Definition) -> Result<Kind
         names,
         nodes,
     };
-    timed("images, outside", async {
-        let node_names: Vec<&str> = state.nodes.iter().map(|node| node.name.as_str()).collect();
-        let (scratch, tools) = (base.join("scratch"), base.join("tools"));
-        let (loaded, started) = tokio::join!(
-            images::load(&state.names, &node_names, &archives),
-            outside::start(&state.names, &scratch, &tools)
-        );
-        loaded?;
-        started?;
-        outside::connect(&state)
-    })
-    .await?;
+    let node_names: Vec<&str> = state.nodes.iter().map(|node| node.name.as_str()).collect();
+    timed("images", images::load(&state.names, &node_names, &archives)).await?;
+    step("links", || outside::connect(&state))?;
     discard_scratch(&base)?;
     state.save()?;
     Ok(KindCluster::new(state))

@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::net::Ipv4Addr;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -30,7 +31,7 @@ pub(super) fn docker<A: AsRef<OsStr>>(args: &[A]) -> Result<String> {
     run(command)
 }
 
-/// Runs `kind` to its end, and ends it when the future is dropped: with all it has started, and also if this process is
+/// Runs a command of `kind` that works on a network of the engine to its end, and ends it when the future is dropped: with all it has started, and also if this process is
 /// killed.
 ///
 /// # Errors
@@ -38,8 +39,8 @@ pub(super) fn docker<A: AsRef<OsStr>>(args: &[A]) -> Result<String> {
 pub(super) async fn run_long(mut command: Command, network: &str) -> Result<String> {
     command.env("KIND_EXPERIMENTAL_DOCKER_NETWORK", network);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // A group of its own, so that a Ctrl-C at the terminal is ours to handle.
-    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    // As above; and a group can be ended as a whole.
+    command.process_group(0);
     sys::die_with_parent(&mut command);
     let shown = format!("{command:?}");
     let child = tokio::process::Command::from(command).spawn().with_context(|| format!("starting {shown}"))?;
@@ -51,7 +52,10 @@ pub(super) async fn run_long(mut command: Command, network: &str) -> Result<Stri
 
 /// `kind` from the environment variable `PORTOLAN_KIND` (which outlives sudo), or from the path.
 pub(super) fn kind_command() -> Command {
-    Command::new(std::env::var_os("PORTOLAN_KIND").unwrap_or_else(|| "kind".into()))
+    let mut command = Command::new(std::env::var_os("PORTOLAN_KIND").unwrap_or_else(|| "kind".into()));
+    // It would otherwise choose by what is installed, and we ask Docker.
+    command.env("KIND_EXPERIMENTAL_PROVIDER", "docker");
+    command
 }
 
 /// A process group that is killed when nobody waits for it any more.
@@ -71,6 +75,8 @@ impl Drop for Group {
 /// # Errors
 /// With the command and its standard error.
 pub(super) fn run(mut command: Command) -> Result<String> {
+    // A Ctrl-C at the terminal is ours to handle; half of what is being done would be left otherwise.
+    command.process_group(0);
     let output = command.output().with_context(|| format!("starting {command:?}"))?;
     said(&format!("{command:?}"), output)
 }

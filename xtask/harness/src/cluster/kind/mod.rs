@@ -109,6 +109,10 @@ pub(crate) fn export_logs(name: &str, dest: &Path) -> Result<()> {
 }
 
 impl Cluster for KindCluster {
+    fn provider(&self) -> &'static str {
+        "kind"
+    }
+
     fn name(&self) -> &str {
         &self.state.names.cluster
     }

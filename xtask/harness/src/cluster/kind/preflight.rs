@@ -69,6 +69,7 @@ pub(crate) fn look(node_image: Option<&str>) -> Vec<Finding> {
     found.push(engine);
     found.push(kind());
     if reachable {
+        found.push(same_machine());
         found.push(image(node_image));
         found.push(disk());
     }
@@ -127,6 +128,30 @@ fn engine_version(text: &str) -> Finding {
     } else {
         missing("engine", format!("Docker {text}: needs API {}.{} (Docker 20.10)", ENGINE_API.0, ENGINE_API.1))
     }
+}
+
+/// Probes enter namespaces of the nodes, and the fence stands on the host: both need an engine on this kernel.
+fn same_machine() -> Finding {
+    match docker(&["info", "--format", "{{.KernelVersion}}\t{{.SecurityOptions}}"]) {
+        Ok(text) => {
+            let (kernel, options) = text.trim().split_once('\t').unwrap_or_default();
+            local(kernel, options, read("/proc/sys/kernel/osrelease").trim())
+        }
+        Err(error) => missing("engine", format!("`docker info`: {error:#}")),
+    }
+}
+
+fn local(kernel: &str, options: &str, ours: &str) -> Finding {
+    if kernel != ours {
+        return missing(
+            "engine",
+            format!("it runs on another machine or in a VM (kernel {kernel}, here {ours}); use a local one"),
+        );
+    }
+    if options.contains("name=rootless") {
+        return missing("engine", "it is rootless: its networks are not this machine's; use one that runs as root");
+    }
+    fine("engine", "on this machine")
 }
 
 fn kind() -> Finding {

@@ -14,6 +14,13 @@ fn versions_are_compared_as_numbers() {
 }
 
 #[test]
+fn an_engine_elsewhere_or_without_root_is_refused() {
+    assert_eq!(local("6.18.1", "[name=seccomp]", "6.18.1").weight, Weight::Fine);
+    assert!(local("5.15.0-linuxkit", "[]", "6.18.1").text.contains("another machine"));
+    assert!(local("6.18.1", "[name=rootless]", "6.18.1").text.contains("rootless"));
+}
+
+#[test]
 fn old_cgroups_are_judged_by_the_version_of_kubernetes() {
     assert_eq!(kubelet_on_v1(Some("v1.34.4")).weight, Weight::Fine);
     assert!(kubelet_on_v1(Some("v1.35.0")).text.contains("failCgroupV1: false"));
