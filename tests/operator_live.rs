@@ -522,3 +522,41 @@ async fn a_frozen_leader_does_not_write_over_its_successor() {
     second.stop();
     first.stop();
 }
+
+/// Here no resourceVersion has moved when the frozen leader wakes: only the fence keeps back what it had planned.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_leader_gives_up_what_it_had_planned() {
+    let server = api_server!("planned");
+    let monitor = Monitor::start(server.client.clone());
+    put_pool(&server, "v2", "p", json!({"blocks": [{"cidr": "198.18.0.0/23"}], "disabled": true})).await.unwrap();
+    let first = Operator::start(&server, "a", ACCOUNT).await;
+    burst(&server, "s", 300).await;
+    for number in 0..300 {
+        becomes(&server, &format!("s-{number}"), "", "no_pool").await;
+    }
+    let second = Operator::start(&server, "b", "second").await;
+    patch_pool(&server, "p", json!({"disabled": false})).await;
+    eventually("the first ones are served", SOON, || async {
+        let served = monitor.look(support::Seen::served);
+        if served > 0 { Ok(()) } else { Err(format!("{served}")) }
+    })
+    .await;
+    first.signal(Signal::SIGSTOP);
+    patch_pool(&server, "p", json!({"disabled": true})).await;
+    eventually("the other one leads", TAKEOVER, || async {
+        if second.log().contains("leading") { Ok(()) } else { Err(second.log()) }
+    })
+    .await;
+    let served = monitor.look(support::Seen::served);
+    assert!(served < 250, "{served} of 300 were served before it froze: nothing was left that it could write late");
+    let since = Timestamp::now();
+    first.signal(Signal::SIGCONT);
+    eventually("the frozen one sees that it does not lead", SOON, || async {
+        let log = first.log();
+        if log.contains("not leading any more") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    assert_eq!(server.writes_since(ACCOUNT, since), Vec::<String>::new(), "nothing of what it had in mind");
+    second.stop();
+    first.stop();
+}
