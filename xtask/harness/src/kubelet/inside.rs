@@ -2,14 +2,18 @@
 //! may do, and runs the command there.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
-use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, setsid, tcsetpgrp};
 use serde::{Deserialize, Serialize};
 
 use super::security::Privileges;
@@ -55,11 +59,32 @@ pub(super) fn run(spec: &ExecSpec) -> Result<i32> {
     command.args(&spec.argv[1..]).env_clear().envs(&spec.env);
     // A process stays in its PID namespace; its children are in the one entered.
     sys::die_with_parent(&mut command);
+    if spec.terminal {
+        // The group of this process is none in the container: a shell could not give the terminal back to it.
+        command.process_group(0);
+    }
     match command.spawn() {
+        Ok(child) if spec.terminal => foreground(Pid::from_raw(i32::try_from(child.id())?)),
         Ok(mut child) => Ok(sys::exit_code(child.wait()?)),
         Err(error) => {
             eprintln!("exec: {program:?}: {error}");
             Ok(NOT_STARTED)
+        }
+    }
+}
+
+/// Makes the child's group that of the terminal and waits for the child. One that looked at the terminal too early has been
+/// stopped, and nobody else would ever continue it.
+fn foreground(child: Pid) -> Result<i32> {
+    tcsetpgrp(std::io::stdin(), child).context("giving the terminal to the command")?;
+    kill(child, Signal::SIGCONT).context("continuing the command")?;
+    loop {
+        match waitpid(child, Some(WaitPidFlag::WUNTRACED)) {
+            Ok(WaitStatus::Exited(_, code)) => return Ok(code),
+            Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(128 + signal as i32),
+            Ok(WaitStatus::Stopped(..)) => kill(child, Signal::SIGCONT).context("continuing the command")?,
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error).context("waiting for the command"),
         }
     }
 }
