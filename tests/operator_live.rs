@@ -12,9 +12,9 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
+use live::{ApiServer, Monitor, Operator, assets, eventually};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use live::{ApiServer, Monitor, Operator, assets, eventually};
 
 const ACCOUNT: &str = "portolan-operator";
 /// A change is followed within this time.
@@ -537,7 +537,7 @@ async fn a_frozen_leader_gives_up_what_it_had_planned() {
     let second = Operator::start(&server, "b", "second").await;
     patch_pool(&server, "p", json!({"disabled": false})).await;
     eventually("the first ones are served", SOON, || async {
-        let served = monitor.look(support::Seen::served);
+        let served = monitor.look(live::Seen::served);
         if served > 0 { Ok(()) } else { Err(format!("{served}")) }
     })
     .await;
@@ -547,7 +547,7 @@ async fn a_frozen_leader_gives_up_what_it_had_planned() {
         if second.log().contains("leading") { Ok(()) } else { Err(second.log()) }
     })
     .await;
-    let served = monitor.look(support::Seen::served);
+    let served = monitor.look(live::Seen::served);
     assert!(served < 250, "{served} of 300 were served before it froze: nothing was left that it could write late");
     let since = Timestamp::now();
     first.signal(Signal::SIGCONT);

@@ -54,6 +54,17 @@ pub(crate) fn die_with_parent(command: &mut Command) {
     }
 }
 
+/// Lets the child start with no signal blocked, whatever its parent waits for: a mask outlives exec.
+pub(crate) fn unblock_signals(command: &mut Command) {
+    // SAFETY: sigprocmask is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            nix::sys::signal::SigSet::empty().thread_set_mask()?;
+            Ok(())
+        });
+    }
+}
+
 /// Lets the child start in other namespaces: enters those of `enter`, then makes those of `make`, then joins a cgroup.
 pub(crate) fn start_within(
     command: &mut Command,

@@ -84,12 +84,10 @@ pub(crate) fn init(spec: &Path) -> Result<i32> {
         fs::remove_file(spec).with_context(|| format!("removing {}", spec.display()))?;
         return inside::run(&exec);
     }
-    let signals = reap::prepare()?;
     let mut command = Command::new("/proc/self/exe");
     command.arg("container-init-inner").arg(spec);
     sys::die_with_parent(&mut command);
-    let child = command.spawn().context("starting PID 1 of the container")?;
-    reap::tend(&child, &signals)
+    reap::run(&mut command, || {}).context("running PID 1 of the container")
 }
 
 /// `container-init-inner`: as PID 1, makes the root, takes on what the program may do and starts it, hands signals on and
@@ -120,15 +118,14 @@ pub(crate) fn init_inner(path: &Path) -> Result<i32> {
         sys::mount_at(None, Path::new("/"), None, flags, None)?;
     }
     let program = spec.argv.first().context("neither the pod nor the image names a program")?;
-    let signals = reap::prepare()?;
     spec.privileges.take()?;
     std::env::set_current_dir(&spec.cwd).with_context(|| format!("entering {}", spec.cwd.display()))?;
     let mut command = Command::new(program);
     command.args(&spec.argv[1..]).env_clear().envs(&spec.env).stdin(Stdio::null());
-    let child = command.spawn().with_context(|| format!("executing {program:?}"))?;
-    // The kubelet waits for it at the other end of standard input; if it has gone, so will this container.
-    let _ = nix::unistd::write(std::io::stdin(), b"\n");
-    reap::tend(&child, &signals)
+    reap::run(&mut command, || {
+        // The kubelet waits for it at the other end of standard input; if it has gone, so will this container.
+        let _ = nix::unistd::write(std::io::stdin(), b"\n");
+    })
 }
 
 /// The tree of the node that is to be bound.

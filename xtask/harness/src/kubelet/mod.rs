@@ -95,11 +95,9 @@ impl Kubelet {
 /// If it cannot start.
 pub(crate) fn run(config: &Path) -> Result<i32> {
     if std::process::id() == 1 {
-        let signals = reap::prepare()?;
         let mut command = std::process::Command::new("/proc/self/exe");
         command.arg("kubelet").arg("--config").arg(config);
-        let child = command.spawn().context("starting the kubelet")?;
-        return reap::tend(&child, &signals);
+        return reap::run(&mut command, || {}).context("running the kubelet");
     }
     let config: KubeletConfig = serde_json::from_slice(&std::fs::read(config)?)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;

@@ -1,13 +1,15 @@
 //! What a PID 1 has to do besides its work: hand signals on, and reap the processes that have lost their parent. Without it
 //! every orphan stays as a zombie until the PID namespace goes, and takes a slot of the pids limit.
 
-use std::process::Child;
+use std::process::{Child, Command};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+
+use crate::sys;
 
 /// Signals that are handed on to the child.
 const HANDED_ON: [Signal; 7] = [
@@ -20,15 +22,20 @@ const HANDED_ON: [Signal; 7] = [
     Signal::SIGWINCH,
 ];
 
-/// Blocks the signals that [`tend`] waits for. Before the child is started: one that came in between would be lost.
+/// Starts the command and calls `started`, then waits for its end, hands signals on to it and reaps everybody else; returns
+/// its exit code, 128 + signal where a signal ended it.
 ///
 /// # Errors
-/// If the kernel refuses.
-pub(super) fn prepare() -> Result<SigSet> {
+/// If it cannot be started, or the kernel refuses.
+pub(super) fn run(command: &mut Command, started: impl FnOnce()) -> Result<i32> {
     let mut signals = SigSet::from_iter(HANDED_ON);
     signals.add(Signal::SIGCHLD);
+    // Before the child is started: a signal that came in between would be lost. The child itself blocks none.
     signals.thread_block().context("blocking signals")?;
-    Ok(signals)
+    sys::unblock_signals(command);
+    let child = command.spawn().with_context(|| format!("executing {}", command.get_program().display()))?;
+    started();
+    tend(&child, &signals)
 }
 
 /// Waits for the child, hands signals on to it and reaps everybody else; returns the child's exit code, 128 + signal where
@@ -36,7 +43,7 @@ pub(super) fn prepare() -> Result<SigSet> {
 ///
 /// # Errors
 /// If the kernel refuses.
-pub(super) fn tend(child: &Child, signals: &SigSet) -> Result<i32> {
+fn tend(child: &Child, signals: &SigSet) -> Result<i32> {
     let child = Pid::from_raw(i32::try_from(child.id())?);
     loop {
         match signals.wait().context("waiting for signals")? {
@@ -64,3 +71,7 @@ fn reap(child: Pid) -> Result<Option<i32>> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "reap_tests.rs"]
+mod tests;
