@@ -11,7 +11,7 @@ use crate::cluster::install::{self, Crds, Settings};
 use crate::cluster::netns::NetnsCluster;
 use crate::cluster::provider::{self, Provider};
 use crate::cluster::supervisor::{self, Plan};
-use crate::cluster::{Cluster, Place, journal, kind, node};
+use crate::cluster::{Cluster, Place, kind, node};
 use crate::progress::{step, timed};
 use crate::report::Run;
 use crate::{kubelet, scenario, sys};
@@ -251,30 +251,11 @@ fn hold(hostname: Option<&str>) -> Result<i32> {
     }
 }
 
-/// The provider of the cluster that is to be made. One that runs already is nobody's to make, and nobody's to remove
-/// afterwards; kind's are used again.
-fn decide(common: &Common, make: &Make) -> Result<Provider, (i32, anyhow::Error)> {
+/// Makes a cluster with portolan on it.
+fn bring_up(common: &Common, make: &Make, tied: bool) -> Result<Box<dyn Cluster>, (i32, anyhow::Error)> {
     let wanted = common.provider.unwrap_or(Provider::Netns);
     let provider =
         wanted.decide(make.control_plane.as_deref(), make.node_image.as_deref()).map_err(|error| (MISSING, error))?;
-    let name = &common.name;
-    let running = journal::of(name).map_err(|error| (NO_CLUSTER, error))?.filter(journal::Journal::alive);
-    match running {
-        Some(held) if provider == Provider::Netns => {
-            let way_out = format!("play on it with `run --name {name}`, remove it with `down --name {name}`");
-            Err((NO_CLUSTER, anyhow::anyhow!("a cluster {name:?} runs already (pid {}); {way_out}", held.pid)))
-        }
-        _ => Ok(provider),
-    }
-}
-
-/// Makes a cluster with portolan on it.
-fn bring_up(
-    common: &Common,
-    make: &Make,
-    provider: Provider,
-    tied: bool,
-) -> Result<Box<dyn Cluster>, (i32, anyhow::Error)> {
     for name in provider::gc().map_err(|error| (NO_CLUSTER, error))? {
         eprintln!("removed what a dead run of cluster {name} had left");
     }
@@ -409,14 +390,7 @@ fn e2e(common: &Common, make: &Make, keep: bool, files: &[PathBuf]) -> Result<i3
         scenario::format::load(file)?;
     }
     let began = Instant::now();
-    let provider = match decide(common, make) {
-        Ok(provider) => provider,
-        Err((code, error)) => {
-            eprintln!("error: {error:#}");
-            return Ok(code);
-        }
-    };
-    let played = match bring_up(common, make, provider, !keep) {
+    let played = match bring_up(common, make, !keep) {
         Ok(cluster) => {
             eprintln!("cluster up after {:.2} s", began.elapsed().as_secs_f64());
             play(cluster.as_ref(), &common.repo, files)
@@ -428,21 +402,14 @@ fn e2e(common: &Common, make: &Make, keep: bool, files: &[PathBuf]) -> Result<i3
     };
     if keep {
         eprintln!("the cluster was left running; remove it with `cargo xtask down --name {}`", common.name);
-    } else if provider::find(Some(provider), &common.name)?.is_some() {
-        step("remove the cluster", || provider::destroy(Some(provider), &common.name))?;
+    } else if provider::find(common.provider, &common.name)?.is_some() {
+        step("remove the cluster", || provider::destroy(common.provider, &common.name))?;
     }
     played
 }
 
 fn up(common: &Common, make: &Make) -> Result<i32> {
-    let provider = match decide(common, make) {
-        Ok(provider) => provider,
-        Err((code, error)) => {
-            eprintln!("error: {error:#}");
-            return Ok(code);
-        }
-    };
-    match bring_up(common, make, provider, false) {
+    match bring_up(common, make, false) {
         Ok(cluster) => {
             println!("{}", cluster.kubeconfig().display());
             Ok(0)
@@ -450,7 +417,7 @@ fn up(common: &Common, make: &Make) -> Result<i32> {
         Err((code, error)) => {
             eprintln!("error: {error:#}");
             if code == INTERRUPTED {
-                provider::destroy(Some(provider), &common.name)?;
+                provider::destroy(common.provider, &common.name)?;
             } else if code == NO_CLUSTER {
                 eprintln!("the cluster was left as it is; look around, then `down --name {}`", common.name);
             }
