@@ -16,7 +16,9 @@ use crate::progress::{step, timed};
 use crate::report::Run;
 use crate::{kubelet, scenario, sys};
 
-/// Exit code: a prerequisite is missing.
+/// Exit code: bad usage or input. Nothing was made.
+const USAGE: i32 = 2;
+/// Exit code: a prerequisite is missing. Nothing was made.
 const MISSING: i32 = 3;
 /// Exit code: the cluster could not be made.
 const NO_CLUSTER: i32 = 4;
@@ -251,11 +253,25 @@ fn hold(hostname: Option<&str>) -> Result<i32> {
     }
 }
 
-/// Makes a cluster with portolan on it.
-fn bring_up(common: &Common, make: &Make, tied: bool) -> Result<Box<dyn Cluster>, (i32, anyhow::Error)> {
+/// Decides for a provider and looks at everything that can be wrong before anything is made.
+fn prepare(common: &Common, make: &Make, reuse: bool) -> Result<Provider, (i32, anyhow::Error)> {
     let wanted = common.provider.unwrap_or(Provider::Netns);
     let provider =
         wanted.decide(make.control_plane.as_deref(), make.node_image.as_deref()).map_err(|error| (MISSING, error))?;
+    if provider == Provider::Kind {
+        kind::check(&common.name, make.kind_config.as_deref()).map_err(|error| (USAGE, error))?;
+    }
+    provider::refuse_running(provider, &common.name, reuse).map_err(|error| (USAGE, error))?;
+    Ok(provider)
+}
+
+/// Makes a cluster with portolan on it.
+fn bring_up(
+    provider: Provider,
+    common: &Common,
+    make: &Make,
+    tied: bool,
+) -> Result<Box<dyn Cluster>, (i32, anyhow::Error)> {
     for name in provider::gc().map_err(|error| (NO_CLUSTER, error))? {
         eprintln!("removed what a dead run of cluster {name} had left");
     }
@@ -390,40 +406,52 @@ fn e2e(common: &Common, make: &Make, keep: bool, files: &[PathBuf]) -> Result<i3
         scenario::format::load(file)?;
     }
     let began = Instant::now();
-    let played = match bring_up(common, make, !keep) {
+    let provider = match prepare(common, make, keep) {
+        Ok(provider) => provider,
+        Err(refusal) => return Ok(said(refusal)),
+    };
+    let played = match bring_up(provider, common, make, !keep) {
         Ok(cluster) => {
             eprintln!("cluster up after {:.2} s", began.elapsed().as_secs_f64());
             play(cluster.as_ref(), &common.repo, files)
         }
-        Err((code, error)) => {
-            eprintln!("error: {error:#}");
-            Ok(code)
-        }
+        Err(failure) => Ok(said(failure)),
     };
-    if keep {
+    let there = provider::find(Some(provider), &common.name)?.is_some();
+    if keep && there {
         eprintln!("the cluster was left running; remove it with `cargo xtask down --name {}`", common.name);
-    } else if provider::find(common.provider, &common.name)?.is_some() {
-        step("remove the cluster", || provider::destroy(common.provider, &common.name))?;
+    } else if there {
+        step("remove the cluster", || provider::destroy(Some(provider), &common.name))?;
     }
     played
 }
 
 fn up(common: &Common, make: &Make) -> Result<i32> {
-    match bring_up(common, make, false) {
+    let provider = match prepare(common, make, true) {
+        Ok(provider) => provider,
+        Err(refusal) => return Ok(said(refusal)),
+    };
+    let failure = match bring_up(provider, common, make, false) {
         Ok(cluster) => {
             println!("{}", cluster.kubeconfig().display());
-            Ok(0)
+            return Ok(0);
         }
-        Err((code, error)) => {
-            eprintln!("error: {error:#}");
-            if code == INTERRUPTED {
-                provider::destroy(common.provider, &common.name)?;
-            } else if code == NO_CLUSTER {
-                eprintln!("the cluster was left as it is; look around, then `down --name {}`", common.name);
-            }
-            Ok(code)
-        }
+        Err(failure) => failure,
+    };
+    let code = said(failure);
+    let there = provider::find(Some(provider), &common.name)?.is_some();
+    if there && code == INTERRUPTED {
+        provider::destroy(Some(provider), &common.name)?;
+    } else if there {
+        eprintln!("the cluster was left as it is; look around, then `down --name {}`", common.name);
     }
+    Ok(code)
+}
+
+/// Says why a command failed and returns its exit code.
+fn said((code, error): (i32, anyhow::Error)) -> i32 {
+    eprintln!("error: {error:#}");
+    code
 }
 
 fn spawn(common: &Common, place: &str, argv: &[String]) -> Result<i32> {

@@ -104,6 +104,22 @@ fn netns_lacks(control_plane: Option<&Path>) -> Vec<String> {
     lines
 }
 
+/// Refuses to make a cluster under a name that is in use: what would be removed at the end, or after a failure, would be
+/// somebody else's. A kind cluster that was kept may be used again with `reuse`.
+///
+/// # Errors
+/// If a cluster of that name runs.
+pub(crate) fn refuse_running(provider: Provider, name: &str, reuse: bool) -> Result<()> {
+    let (runs, way) = match provider {
+        Provider::Kind if reuse => (false, ""),
+        Provider::Kind => {
+            (kind::runs(name)?, ", or use it: `run` plays on it as it is, `e2e --keep` brings it up to date first")
+        }
+        _ => (journal::of(name)?.is_some_and(|journal| journal.alive()), ", or use it: `run` plays on it as it is"),
+    };
+    if runs { bail!("a cluster {name:?} runs already; remove it with `down --name {name}`{way}") } else { Ok(()) }
+}
+
 /// The provider that made the cluster of that name, if there is one or what is left of one.
 ///
 /// # Errors

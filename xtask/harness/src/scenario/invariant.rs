@@ -67,8 +67,13 @@ pub(super) async fn violations(client: &Client, cluster: &dyn Cluster, mark: &mu
 fn fence(cluster: &dyn Cluster, mark: &mut Watermark) -> Result<Option<String>> {
     let Some(stopped) = cluster.fenced()? else { return Ok(None) };
     let before = std::mem::replace(&mut mark.fenced, stopped);
-    let fresh = stopped.saturating_sub(before);
-    Ok((fresh > 0).then(|| format!("{fresh} packets to pool addresses were stopped on their way out of the machine")))
+    Ok(fence_violation(before, stopped))
+}
+
+/// Stopped packets are a fault even though they were stopped: on a machine without the fence they would have left.
+pub(super) fn fence_violation(before: u64, now: u64) -> Option<String> {
+    let fresh = now.saturating_sub(before);
+    (fresh > 0).then(|| format!("{fresh} packets to pool addresses were stopped on their way out of the machine"))
 }
 
 async fn addresses(client: &Client, mark: &Watermark) -> Result<Vec<String>> {

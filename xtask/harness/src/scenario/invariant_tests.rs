@@ -36,3 +36,9 @@ fn errors_and_panics_in_logs() {
     assert!(log_violation("thread 'main' panicked at src/a.rs:1:1:"));
     assert!(!log_violation("2026-01-01T00:00:00Z  INFO portolan: no ERROR"));
 }
+
+#[test]
+fn packets_that_the_fence_stopped_since_the_last_look() {
+    assert_eq!(fence_violation(3, 3), None);
+    assert!(fence_violation(3, 5).is_some_and(|text| text.starts_with("2 packets")));
+}

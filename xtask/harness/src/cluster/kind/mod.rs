@@ -67,6 +67,23 @@ pub(crate) fn exists(name: &str) -> Result<bool> {
     Ok(journal::of(name)?.is_some())
 }
 
+/// Whether somebody wants the cluster of that name: it was kept, or is being used.
+///
+/// # Errors
+/// If its journal cannot be understood.
+pub(crate) fn runs(name: &str) -> Result<bool> {
+    Ok(journal::of(name)?.is_some_and(|journal| journal.alive()))
+}
+
+/// Checks what can be checked before anything is made: the name and the configuration.
+///
+/// # Errors
+/// With all that is wrong.
+pub(crate) fn check(name: &str, config: Option<&Path>) -> Result<()> {
+    Names::of(name)?;
+    config::load(config).map(|_| ())
+}
+
 /// From now on the cluster stays when this process ends, until `down`.
 ///
 /// # Errors
