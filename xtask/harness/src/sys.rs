@@ -90,13 +90,17 @@ pub(crate) fn start_within(
     }
 }
 
-/// Gives the child a session of its own, so that the terminal's Ctrl-C does not reach it.
+/// Gives the child a session of its own, so that the terminal's Ctrl-C does not reach it, and none of our caller's
+/// descriptors but the standard three: it may outlive the caller, and would keep a lock (`flock FILE cargo xtask up`) or
+/// the end of a pipe for as long.
 pub(crate) fn own_session(command: &mut Command) {
-    // SAFETY: setsid is async-signal-safe.
+    // SAFETY: system calls with scalars; both are async-signal-safe. Descriptors are closed at exec, not here, because
+    // the parent hears of a failure by one of them.
     unsafe {
         command.pre_exec(|| {
             nix::unistd::setsid()?;
-            Ok(())
+            let marked = libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+            if marked == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
         });
     }
 }
@@ -351,3 +355,7 @@ pub(crate) fn attach_mount(mount: &OwnedFd, target: &Path) -> io::Result<()> {
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+#[cfg(test)]
+#[path = "sys_tests.rs"]
+mod tests;

@@ -40,7 +40,7 @@ impl Watermark {
         let mut mark = Self {
             holders: Watch::start(client.clone()),
             audit: 0,
-            fenced: 0,
+            fenced: cluster.fenced()?.unwrap_or(0),
             restarts: BTreeMap::new(),
             log_lines: BTreeMap::new(),
             checksums: BTreeMap::new(),

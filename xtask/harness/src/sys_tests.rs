@@ -1,0 +1,18 @@
+//! Tests of [`super`].
+use super::*;
+
+/// What `/proc/self/fd` of a child names, for a file that is open here without close-on-exec.
+fn inherited(prepare: impl FnOnce(&mut Command)) -> String {
+    let file = File::open("/proc/version").unwrap();
+    nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", "readlink /proc/self/fd/* /proc/$$/fd/*"]);
+    prepare(&mut command);
+    String::from_utf8(command.output().unwrap().stdout).unwrap()
+}
+
+#[test]
+fn a_session_of_its_own_keeps_no_descriptor_of_the_caller() {
+    assert!(inherited(|_| ()).contains("/proc/version"), "the test sees what is inherited");
+    assert!(!inherited(own_session).contains("/proc/version"));
+}
