@@ -1,0 +1,108 @@
+//! What a machine has that a cluster could leave behind.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Time for what the kernel frees late (BPF programs, namespaces).
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// Everything, a line an item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Inventory(BTreeSet<String>);
+
+impl Inventory {
+    /// Looks at the machine.
+    pub(crate) fn take() -> Self {
+        let mut all = BTreeSet::new();
+        namespaces(&mut all);
+        mounts(&mut all);
+        files("link", Path::new("/sys/class/net"), 1, &mut all);
+        files("cgroup", Path::new("/sys/fs/cgroup"), 8, &mut all);
+        files("state", Path::new("/run/portolan-e2e"), 1, &mut all);
+        files("state", Path::new("/run/netns"), 1, &mut all);
+        files("state", Path::new("/sys/fs/bpf"), 4, &mut all);
+        sysctls(Path::new("/proc/sys/net"), &mut all);
+        bpf(&mut all);
+        Self(all)
+    }
+
+    /// Waits until the machine is as it was, and panics with what is more or less if it does not become so.
+    pub(crate) fn assert_restored(&self) {
+        let start = Instant::now();
+        loop {
+            let now = Self::take();
+            if now == *self {
+                return;
+            }
+            if start.elapsed() > SETTLE {
+                let more: Vec<_> = now.0.difference(&self.0).collect();
+                let less: Vec<_> = self.0.difference(&now.0).collect();
+                panic!("the machine is not as it was; more: {more:#?}; less: {less:#?}");
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Number of items of a kind.
+    pub(crate) fn count(&self, kind: &str) -> usize {
+        self.0.iter().filter(|item| item.starts_with(kind)).count()
+    }
+}
+
+/// Namespaces that a process lives in.
+fn namespaces(all: &mut BTreeSet<String>) {
+    for process in std::fs::read_dir("/proc").expect("/proc").flatten() {
+        let Ok(entries) = std::fs::read_dir(process.path().join("ns")) else { continue };
+        let links = entries.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        all.extend(links.map(|target| format!("namespace {}", target.display())));
+    }
+}
+
+/// Mount points, without ids, which change when a propagated mount comes and goes.
+fn mounts(all: &mut BTreeSet<String>) {
+    let text = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    all.extend(text.lines().map(|line| format!("mount {}", line.split(' ').skip(3).collect::<Vec<_>>().join(" "))));
+}
+
+fn files(kind: &str, dir: &Path, depth: usize, all: &mut BTreeSet<String>) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if kind != "cgroup" || path.is_dir() {
+            all.insert(format!("{kind} {}", path.display()));
+        }
+        if depth > 1 && path.is_dir() && !path.is_symlink() {
+            files(kind, &path, depth - 1, all);
+        }
+    }
+}
+
+fn sysctls(dir: &Path, all: &mut BTreeSet<String>) {
+    for path in std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if path.is_dir() {
+            sysctls(&path, all);
+        } else if !path.ends_with("nf_conntrack_count")
+            && let Ok(value) = std::fs::read_to_string(&path)
+        {
+            all.insert(format!("sysctl {} = {}", path.display(), value.trim()));
+        }
+    }
+}
+
+/// Ids of all programs, maps and links in the kernel.
+fn bpf(all: &mut BTreeSet<String>) {
+    all.extend(bpf_ids("program", 11).into_iter().chain(bpf_ids("map", 12)).chain(bpf_ids("link", 31)));
+}
+
+/// Walks `BPF_*_GET_NEXT_ID`.
+#[allow(unsafe_code, reason = "bpf(2)")]
+fn bpf_ids(kind: &str, command: libc::c_int) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut attr = [0_u32; 3];
+    // SAFETY: the attribute is the head of `union bpf_attr` for these commands: start id, next id, flags.
+    while unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_mut_ptr(), 12) } == 0 {
+        found.push(format!("bpf {kind} {}", attr[1]));
+        attr = [attr[1], 0, 0];
+    }
+    found
+}
