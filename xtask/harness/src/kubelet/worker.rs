@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -162,10 +162,18 @@ fn context(kubelet: Arc<Kubelet>, pod: Pod) -> Ctx {
 
 async fn write_status(ctx: Arc<Ctx>) {
     let mut changes = ctx.changed.subscribe();
+    let mut written = None;
     loop {
         changes.mark_unchanged();
-        match patch_status(&ctx).await {
+        // Most changes are none: a probe says again what it said before.
+        let status = ctx.look(|board| board.document(&ctx.id.uid));
+        let done = match written.as_ref() == Some(&status) {
+            true => Ok(()),
+            false => patch_status(&ctx, &status).await,
+        };
+        match done {
             Ok(()) => {
+                written = Some(status);
                 if changes.changed().await.is_err() {
                     return;
                 }
@@ -179,9 +187,8 @@ async fn write_status(ctx: Arc<Ctx>) {
     }
 }
 
-async fn patch_status(ctx: &Ctx) -> kube::Result<()> {
+async fn patch_status(ctx: &Ctx, status: &Value) -> kube::Result<()> {
     let api = Api::<Pod>::namespaced(ctx.kubelet.client.clone(), &ctx.id.namespace);
-    let status = ctx.look(|board| board.document(&ctx.id.uid));
     let body = json!({"metadata": {"uid": ctx.id.uid}, "status": status});
     api.patch_status(&ctx.id.name, &PatchParams::default(), &Patch::Strategic(&body)).await.map(drop)
 }
@@ -272,7 +279,7 @@ async fn stop_sidecars(ctx: &Ctx, sidecars: Vec<Sidecar>) {
 
 /// The object goes last, when nothing of the pod runs any more; how its containers ended is told before.
 async fn remove_object(ctx: &Ctx) {
-    ctx.look(|board| {
+    let status = ctx.look(|board| {
         // Nothing will be started again: what has ended has ended for good.
         board.restart_policy = "Never".into();
         for live in board.init.iter_mut().chain(&mut board.main) {
@@ -281,6 +288,7 @@ async fn remove_object(ctx: &Ctx) {
                 live.doing = Doing::Ended(last.clone());
             }
         }
+        board.document(&ctx.id.uid)
     });
     let api = Api::<Pod>::namespaced(ctx.kubelet.client.clone(), &ctx.id.namespace);
     let params = DeleteParams {
@@ -291,7 +299,7 @@ async fn remove_object(ctx: &Ctx) {
     let mut told = false;
     loop {
         let done = match told {
-            false => patch_status(ctx).await.map(|()| told = true),
+            false => patch_status(ctx, &status).await.map(|()| told = true),
             true => match api.delete(&ctx.id.name, &params).await {
                 Ok(_) => return,
                 Err(error) => Err(error),

@@ -50,9 +50,17 @@ impl Inventory {
     }
 }
 
+/// A container engine's: it makes and removes things at its own pace, and no cluster of namespaces uses it.
+fn is_engines(cgroup: &str) -> bool {
+    ["/docker", "/containerd", "/system.slice"].iter().any(|part| cgroup.contains(part))
+}
+
 /// Namespaces that a process lives in.
 fn namespaces(all: &mut BTreeSet<String>) {
     for process in std::fs::read_dir("/proc").expect("/proc").flatten() {
+        if std::fs::read_to_string(process.path().join("cgroup")).is_ok_and(|cgroup| is_engines(&cgroup)) {
+            continue;
+        }
         let Ok(entries) = std::fs::read_dir(process.path().join("ns")) else { continue };
         let links = entries.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
         all.extend(links.map(|target| format!("namespace {}", target.display())));
@@ -68,6 +76,9 @@ fn mounts(all: &mut BTreeSet<String>) {
 fn files(kind: &str, dir: &Path, depth: usize, all: &mut BTreeSet<String>) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
+        if kind == "cgroup" && is_engines(&path.display().to_string()) {
+            continue;
+        }
         if kind != "cgroup" || path.is_dir() {
             all.insert(format!("{kind} {}", path.display()));
         }
