@@ -152,12 +152,12 @@ pub(super) fn containers<A: AsRef<str>>(names: &[A], network: &str) -> Result<Ve
         .collect())
 }
 
-/// Ids of all containers, also stopped ones, that match the filters.
+/// Full ids of all containers, also stopped ones, that match the filters.
 ///
 /// # Errors
 /// If the engine does not answer.
 pub(super) fn list(filters: &[String]) -> Result<Vec<String>> {
-    let mut args = vec!["ps".to_owned(), "--all".into(), "--quiet".into()];
+    let mut args = vec!["ps".to_owned(), "--all".into(), "--quiet".into(), "--no-trunc".into()];
     args.extend(filters.iter().flat_map(|filter| ["--filter".to_owned(), filter.clone()]));
     Ok(docker(&args)?.split_whitespace().map(str::to_owned).collect())
 }

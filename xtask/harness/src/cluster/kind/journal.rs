@@ -108,8 +108,11 @@ impl Journal {
             return Ok(());
         }
         let mut args = vec!["rm".to_owned(), "--force".into(), "--volumes".into()];
-        args.extend(ids);
-        docker(&args).map(|_| ())
+        args.extend(ids.iter().cloned());
+        docker(&args)?;
+        // Probes that were running joined the container's cgroup from outside: the engine neither ends them nor can it
+        // remove the cgroup then.
+        ids.iter().flat_map(|id| cgroups(id)).try_for_each(|dir| sys::remove_cgroup(&sys::cgroup2()?.join(dir)))
     }
 
     fn remove_network(&self) -> Result<()> {
@@ -126,6 +129,11 @@ impl Journal {
         args.extend(filters.iter().flat_map(|filter| ["--filter", filter.as_str()]));
         Ok(!docker(&args)?.trim().is_empty())
     }
+}
+
+/// Where an engine may have put a container's cgroup, by its cgroup driver: cgroupfs or systemd.
+fn cgroups(id: &str) -> [String; 2] {
+    [format!("docker/{id}"), format!("system.slice/docker-{id}.scope")]
 }
 
 fn boot() -> Result<String> {
