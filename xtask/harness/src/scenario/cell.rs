@@ -158,7 +158,7 @@ impl Grid<'_> {
     }
 
     /// By which hook the first packet, or the connect call, of a client in the cluster goes.
-    fn from_inside<'n>(&self, node: &'n NodeInfo, hook: &'static str) -> Way<'n> {
+    fn by_way_of<'n>(&self, node: &'n NodeInfo, hook: &'static str) -> Way<'n> {
         Way { node, hook: if self.socket_lb { "connect4" } else { hook }, event: "service-new", entry: None }
     }
 
@@ -176,7 +176,7 @@ impl Grid<'_> {
         let cell = |dialled: &NodeInfo| {
             let way = match &source.node {
                 Some(own) if own.name == dialled.name => {
-                    self.from_inside(own, if source.is_pod() { "from-pod" } else { "to-lo" })
+                    self.by_way_of(own, if source.is_pod() { "from-pod" } else { "to-lo" })
                 }
                 _ => Self::from_outside(dialled),
             };
@@ -188,7 +188,7 @@ impl Grid<'_> {
     fn external_ip(&self, source: &Source) -> Option<Cell> {
         let address = self.target.external_ip.as_ref()?;
         let way = match &source.node {
-            Some(own) => self.from_inside(own, if source.is_pod() { "from-pod" } else { "to-netdev" }),
+            Some(own) => self.by_way_of(own, if source.is_pod() { "from-pod" } else { "to-netdev" }),
             None => Self::from_outside(self.gateway()?),
         };
         Some(self.cell(source, "EXTERNAL-IP", format!("http://{address}:{}/", self.target.port), way))
@@ -204,7 +204,7 @@ impl Grid<'_> {
             (own, gateway) => {
                 let own = own.as_ref().or(gateway).unwrap_or(&self.nodes[0]);
                 let hook = if source.is_pod() { "from-pod" } else { "to-netdev" };
-                self.cell(source, "ClusterIP", url, self.from_inside(own, hook))
+                self.cell(source, "ClusterIP", url, self.by_way_of(own, hook))
             }
         }
     }
