@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::layout::{STATE_DIR, dir};
 use crate::sys;
 
+/// Within this time a run has written its journal, or it is dead.
+const BEGIN: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// `journal.json` of a cluster.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Journal {
@@ -95,15 +98,35 @@ pub(crate) fn gc() -> Result<Vec<String>> {
         Err(error) => return Err(error).context(STATE_DIR),
     };
     for entry in entries {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if let Some(journal) = of(&name)?
-            && !journal.alive()
-        {
-            journal.remove()?;
-            removed.push(name);
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        match of(&name)? {
+            Some(journal) if !journal.alive() => {
+                journal.remove()?;
+                removed.push(name);
+            }
+            None if never_begun(&entry.path()) => {
+                std::fs::remove_dir_all(entry.path())
+                    .with_context(|| format!("removing {}", entry.path().display()))?;
+                removed.push(name);
+            }
+            _ => {}
         }
     }
     Ok(removed)
+}
+
+/// What a run leaves that was killed before its journal was written: a directory with its plan, and nothing else
+/// anywhere. It has no holder to be asked, so its age decides.
+fn never_begun(dir: &Path) -> bool {
+    let old = |path: &Path| {
+        let modified = std::fs::metadata(path).and_then(|data| data.modified());
+        modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > BEGIN))
+    };
+    let only_the_plan = std::fs::read_dir(dir).is_ok_and(|entries| {
+        entries.flatten().all(|entry| ["plan.json", "supervisor.log"].iter().any(|name| entry.file_name() == *name))
+    });
+    old(dir) && only_the_plan
 }
 
 /// Start time of a process, `None` if there is none.
