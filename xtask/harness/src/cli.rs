@@ -13,7 +13,7 @@ use crate::cluster::provider::{self, Provider};
 use crate::cluster::supervisor::{self, Plan};
 use crate::cluster::{Cluster, Place, kind, node};
 use crate::progress::{step, timed};
-use crate::report::Run;
+use crate::report::{self, Run, StepResult};
 use crate::{kubelet, scenario, sys};
 
 /// Exit code: bad usage or input. Nothing was made.
@@ -36,7 +36,7 @@ struct Cli {
 }
 
 /// Which cluster, and where things lie.
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct Common {
     /// Root of the repository
     #[arg(long)]
@@ -47,14 +47,23 @@ struct Common {
     /// Name of the cluster
     #[arg(long, default_value = "portolan")]
     name: String,
-    /// Which kind of cluster; netns if one is made, the one that is there otherwise
-    #[arg(long, value_enum)]
-    provider: Option<Provider>,
+    /// Which kind of cluster; netns if one is made, the one that is there otherwise. Several, for `e2e --compare`
+    #[arg(long, value_enum, value_delimiter = ',')]
+    provider: Vec<Provider>,
 }
 
 impl Common {
+    /// The one provider that was named, if any.
+    fn provider(&self) -> Result<Option<Provider>> {
+        match self.provider.as_slice() {
+            [] => Ok(None),
+            [one] => Ok(Some(*one)),
+            _ => bail!("several providers are for `e2e --compare` only"),
+        }
+    }
+
     fn open(&self) -> Result<Box<dyn Cluster>> {
-        provider::open(self.provider, &self.name)
+        provider::open(self.provider()?, &self.name)
     }
 }
 
@@ -115,6 +124,9 @@ enum Command {
         /// Leave the cluster running afterwards; with kind, also use the one that was left, if it was made of the same
         #[arg(long)]
         keep: bool,
+        /// Play on each provider that is named, one after the other, and list what differs
+        #[arg(long, conflicts_with = "keep")]
+        compare: bool,
         /// Scenario files; if none is given, all of `scenarios/` but `scenarios/harness`, where the harness tests itself
         files: Vec<PathBuf>,
     },
@@ -214,10 +226,11 @@ enum Command {
 /// What the command could not do.
 pub(crate) fn main() -> Result<i32> {
     match Cli::parse().command {
-        Command::E2e { common, make, keep, files } => e2e(&common, &make, keep, &files),
+        Command::E2e { common, make, compare: true, files, .. } => compare(&common, &make, &files),
+        Command::E2e { common, make, keep, files, .. } => e2e(&common, &make, keep, &files).map(|(code, _)| code),
         Command::Run { common, files } => run(&common, &files),
         Command::Up { common, make } => up(&common, &make),
-        Command::Down { common } => provider::destroy(common.provider, &common.name).map(|()| 0),
+        Command::Down { common } => provider::destroy(common.provider()?, &common.name).map(|()| 0),
         Command::Spawn { common, place, argv } => spawn(&common, &place, &argv),
         Command::Node { common, node, action } => act(common.open()?.as_ref(), &node, action).map(|()| 0),
         Command::Capture { common, node, args } => capture(common.open()?.as_ref(), &node, &args),
@@ -255,7 +268,7 @@ fn hold(hostname: Option<&str>) -> Result<i32> {
 
 /// Decides for a provider and looks at everything that can be wrong before anything is made.
 fn prepare(common: &Common, make: &Make, reuse: bool) -> Result<Provider, (i32, anyhow::Error)> {
-    let wanted = common.provider.unwrap_or(Provider::Netns);
+    let wanted = common.provider().map_err(|error| (USAGE, error))?.unwrap_or(Provider::Netns);
     let provider =
         wanted.decide(make.control_plane.as_deref(), make.node_image.as_deref()).map_err(|error| (MISSING, error))?;
     if provider == Provider::Kind {
@@ -356,7 +369,7 @@ fn until_interrupt<T>(runtime: &tokio::runtime::Runtime, work: impl Future<Outpu
 }
 
 /// Plays scenarios and returns the exit code.
-fn play(cluster: &dyn Cluster, repo: &Path, files: &[PathBuf]) -> Result<i32> {
+fn play(cluster: &dyn Cluster, repo: &Path, files: &[PathBuf]) -> Result<(i32, Vec<StepResult>)> {
     let named = !files.is_empty();
     let files = if files.is_empty() { all_scenarios(repo)? } else { files.to_vec() };
     let mut run = Run::begin(repo)?;
@@ -370,10 +383,10 @@ fn play(cluster: &dyn Cluster, repo: &Path, files: &[PathBuf]) -> Result<i32> {
     runtime.shutdown_background();
     if interrupted {
         eprintln!("interrupted");
-        return Ok(INTERRUPTED);
+        return Ok((INTERRUPTED, Vec::new()));
     }
     run.finish()?;
-    Ok(if run.passed() { 0 } else { 1 })
+    Ok((if run.passed() { 0 } else { 1 }, run.steps().to_vec()))
 }
 
 fn all_scenarios(repo: &Path) -> Result<Vec<PathBuf>> {
@@ -397,10 +410,10 @@ fn all_scenarios(repo: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn run(common: &Common, files: &[PathBuf]) -> Result<i32> {
-    play(common.open()?.as_ref(), &common.repo, files)
+    play(common.open()?.as_ref(), &common.repo, files).map(|(code, _)| code)
 }
 
-fn e2e(common: &Common, make: &Make, keep: bool, files: &[PathBuf]) -> Result<i32> {
+fn e2e(common: &Common, make: &Make, keep: bool, files: &[PathBuf]) -> Result<(i32, Vec<StepResult>)> {
     // A file that cannot be understood is said before anything is made.
     for file in files {
         scenario::format::load(file)?;
@@ -408,14 +421,14 @@ fn e2e(common: &Common, make: &Make, keep: bool, files: &[PathBuf]) -> Result<i3
     let began = Instant::now();
     let provider = match prepare(common, make, keep) {
         Ok(provider) => provider,
-        Err(refusal) => return Ok(said(refusal)),
+        Err(refusal) => return Ok((said(refusal), Vec::new())),
     };
     let played = match bring_up(provider, common, make, !keep) {
         Ok(cluster) => {
             eprintln!("cluster up after {:.2} s", began.elapsed().as_secs_f64());
             play(cluster.as_ref(), &common.repo, files)
         }
-        Err(failure) => Ok(said(failure)),
+        Err(failure) => Ok((said(failure), Vec::new())),
     };
     let there = provider::find(Some(provider), &common.name)?.is_some();
     if keep && there {
@@ -424,6 +437,37 @@ fn e2e(common: &Common, make: &Make, keep: bool, files: &[PathBuf]) -> Result<i3
         step("remove the cluster", || provider::destroy(Some(provider), &common.name))?;
     }
     played
+}
+
+/// Plays on each provider and lists what differs between the first and each other. Exit code 1 if a run failed, or verdicts
+/// or cells differ; a difference of convergence is told only.
+fn compare(common: &Common, make: &Make, files: &[PathBuf]) -> Result<i32> {
+    if common.provider.len() < 2 {
+        eprintln!("error: --compare needs several providers, for example `--provider netns,kind`");
+        return Ok(USAGE);
+    }
+    let mut runs = Vec::new();
+    let mut worst = 0;
+    for provider in &common.provider {
+        let one = Common { provider: vec![*provider], ..common.clone() };
+        eprintln!("provider {provider}");
+        let (code, steps) = e2e(&one, make, false, files)?;
+        if code > 1 {
+            return Ok(code);
+        }
+        worst = worst.max(code);
+        runs.push((*provider, steps));
+    }
+    let Some(((name, first), others)) = runs.split_first() else { return Ok(USAGE) };
+    for (other, steps) in others {
+        let found = report::compare::compare(first, steps);
+        println!("{name} and {other}: {} steps, {} differences", first.len(), found.len());
+        for difference in found {
+            println!("  {}: {name} {}, {other} {}", difference.at, difference.first, difference.second);
+            worst = worst.max(i32::from(difference.verdict));
+        }
+    }
+    Ok(worst)
 }
 
 fn up(common: &Common, make: &Make) -> Result<i32> {

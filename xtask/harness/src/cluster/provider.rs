@@ -20,6 +20,16 @@ pub(crate) enum Provider {
     Auto,
 }
 
+impl std::fmt::Display for Provider {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::Netns => "netns",
+            Self::Kind => "kind",
+            Self::Auto => "auto",
+        })
+    }
+}
+
 /// Programs that netns needs.
 const CONTROL_PLANE: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 

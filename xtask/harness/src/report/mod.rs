@@ -1,6 +1,9 @@
 //! What a run leaves behind: lines as it goes, a table at its end, `result.json`, `junit.xml`, and for each failed step a
 //! directory with WHY.md and the evidence.
 
+pub(crate) mod compare;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,8 +30,23 @@ pub(crate) struct StepResult {
     pub(crate) seconds: f64,
     /// Of it, time in declared windows (`stable`, expected time-outs, agents kept away).
     pub(crate) window_seconds: f64,
+    /// Time until all of its assertions held, if it has any and they did.
+    pub(crate) converged_seconds: Option<f64>,
+    /// Cells of its traffic matrix, by client and frontend, with nodes by their roles.
+    pub(crate) cells: BTreeMap<String, String>,
     /// Why it failed.
     pub(crate) failure: Option<String>,
+}
+
+/// What a step has measured.
+#[derive(Debug, Default)]
+pub(crate) struct Measured {
+    /// Time in declared windows.
+    pub(crate) windows: Duration,
+    /// Time until all assertions held.
+    pub(crate) converged: Option<Duration>,
+    /// Cells of the traffic matrix.
+    pub(crate) cells: BTreeMap<String, String>,
 }
 
 /// A run and its directory.
@@ -73,6 +91,11 @@ impl Run {
     pub(crate) fn skip(&mut self, scenario: &str, reason: &str) {
         eprintln!("scenario {scenario}: skipped: {reason}");
         self.skipped.push((scenario.to_owned(), reason.to_owned()));
+    }
+
+    /// What was played so far.
+    pub(crate) fn steps(&self) -> &[StepResult] {
+        &self.steps
     }
 
     /// Whether all steps passed, and there were any.

@@ -19,6 +19,8 @@ pub(super) enum Expect {
 /// One cell.
 #[derive(Clone, Debug)]
 pub(super) struct Cell {
+    /// Client and frontend, with nodes by their roles: the same on every provider.
+    pub(super) name: String,
     pub(super) from: String,
     pub(super) place: Place,
     pub(super) to: String,
@@ -67,6 +69,8 @@ impl Client {
 /// Who dials: the nodes, a pod, hosts outside.
 struct Source {
     name: String,
+    /// The same on every provider.
+    role: String,
     place: Place,
     /// Its node, if it is in the cluster.
     node: Option<NodeInfo>,
@@ -98,6 +102,15 @@ pub(super) fn all(cluster: &dyn Cluster, target: &Target, socket_lb: bool) -> Re
     Ok(cells)
 }
 
+/// What a scenario would call the node.
+fn role(nodes: &[NodeInfo], node: &NodeInfo) -> String {
+    let same = nodes.iter().filter(|other| other.role == node.role);
+    match node.role {
+        Role::ControlPlane => "control-plane".into(),
+        Role::Worker => format!("worker{}", same.take_while(|other| other.name != node.name).count() + 1),
+    }
+}
+
 fn sources(cluster: &dyn Cluster, target: &Target) -> Result<Vec<Source>> {
     let nodes = cluster.nodes();
     let Some(pod) = target.backends.first() else { bail!("the service has no pod to ask from") };
@@ -108,6 +121,7 @@ fn sources(cluster: &dyn Cluster, target: &Target) -> Result<Vec<Source>> {
         .iter()
         .map(|node| Source {
             name: node.name.clone(),
+            role: role(nodes, node),
             place: Place::Node(node.name.clone()),
             node: Some(node.clone()),
             address: Some(node.address.to_string()),
@@ -115,12 +129,14 @@ fn sources(cluster: &dyn Cluster, target: &Target) -> Result<Vec<Source>> {
         .collect();
     all.push(Source {
         name: format!("pod {}", pod.pod),
+        role: "pod".into(),
         place: Place::Pod { namespace: "default".into(), pod: pod.pod.clone(), container: None },
         node: Some(node.clone()),
         address: Some(pod.address.clone()),
     });
     all.extend(cluster.outside().into_iter().map(|name| Source {
         place: Place::Outside(name.clone()),
+        role: name.clone(),
         name,
         node: None,
         address: None,
@@ -147,6 +163,7 @@ impl Grid<'_> {
             nodes: self.nodes.iter().map(|node| node.address.to_string()).collect(),
         };
         Cell {
+            name: format!("{} -> {to}", source.role),
             from: source.name.clone(),
             place: source.place.clone(),
             to: to.into(),
@@ -180,7 +197,8 @@ impl Grid<'_> {
                 }
                 _ => Self::from_outside(dialled),
             };
-            self.cell(source, "NodePort", format!("http://{}:{port}/", dialled.address), way)
+            let cell = self.cell(source, "NodePort", format!("http://{}:{port}/", dialled.address), way);
+            Cell { name: format!("{} of {}", cell.name, role(self.nodes, dialled)), ..cell }
         };
         self.nodes.iter().map(cell).collect()
     }
@@ -214,7 +232,8 @@ impl Grid<'_> {
         let cell = |node: &NodeInfo| {
             let url = format!("http://{}:{}/", node.address, self.target.port);
             let cell = self.cell(source, "node's own", url, Self::from_outside(node));
-            Cell { expect: Expect::Refusal, ..cell }
+            let name = format!("{} of {}", cell.name, role(self.nodes, node));
+            Cell { expect: Expect::Refusal, name, ..cell }
         };
         self.nodes.iter().map(cell).collect()
     }

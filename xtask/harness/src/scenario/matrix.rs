@@ -3,7 +3,7 @@
 //! seen the client's address or the one that replaces it, all backends must be hit, and the packets must have gone by
 //! the expected hook.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, bail};
 use kube::Client;
@@ -24,11 +24,16 @@ pub(super) fn requests(backends: usize, false_alarm: f64) -> u32 {
     ((false_alarm / count).ln() / (1.0 - 1.0 / count).ln()).ceil().max(1.0) as u32
 }
 
-/// Plays the matrix; returns the table, and fails with the first wrong cell.
+/// Plays the matrix; prints the table, notes each cell in `verdicts`, and fails with the first wrong one.
 ///
 /// # Errors
 /// With the first wrong cell and what was seen.
-pub(super) async fn play(client: &Client, cluster: &dyn Cluster, matrix: &Matrix) -> Result<String> {
+pub(super) async fn play(
+    client: &Client,
+    cluster: &dyn Cluster,
+    matrix: &Matrix,
+    verdicts: &mut BTreeMap<String, String>,
+) -> Result<()> {
     let target = probe::target(client, cluster, &matrix.service).await?;
     let cells = cell::all(cluster, &target, matrix.socket_lb)?;
     let count = requests(target.backends.len(), matrix.false_alarm);
@@ -44,13 +49,17 @@ pub(super) async fn play(client: &Client, cluster: &dyn Cluster, matrix: &Matrix
             Ok(()) => "ok".to_owned(),
             Err(error) => format!("WRONG: {error:#}"),
         };
+        verdicts.insert(cell.name.clone(), if verdict.is_ok() { "ok" } else { "WRONG" }.to_owned());
         table.push(format!("{:<28} -> {:<34} {text}", cell.from, format!("{} {}", cell.to, cell.url)));
         if let (Err(error), None) = (verdict, &first_wrong) {
             first_wrong = Some(format!("{} -> {} ({}): {error:#}", cell.from, cell.to, cell.url));
         }
     }
     match first_wrong {
-        None => Ok(table.join("\n")),
+        None => {
+            eprintln!("{}", table.join("\n"));
+            Ok(())
+        }
         Some(wrong) => bail!("first wrong cell: {wrong}\n{}", table.join("\n")),
     }
 }

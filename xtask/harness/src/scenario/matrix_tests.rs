@@ -15,6 +15,7 @@ fn backends() -> Vec<Backend> {
 
 fn cell(expect: Expect) -> Cell {
     Cell {
+        name: "control-plane -> NodePort of worker1".into(),
         client: cell::Client { address: Some("172.18.0.9".into()), ..cell::Client::default() },
         from: "n".into(),
         place: Place::Node("n".into()),

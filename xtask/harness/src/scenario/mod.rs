@@ -11,7 +11,7 @@ mod probe;
 mod role;
 mod steps;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use kube::{Client, ResourceExt};
 
 use crate::cluster::Cluster;
 use crate::cluster::install::{api_of, apply_one, documents};
-use crate::report::{Run, StepResult};
+use crate::report::{Measured, Run, StepResult};
 use format::{ObjectRef, Scenario, Step};
 pub(crate) use probe::agent as agent_of;
 
@@ -58,17 +58,17 @@ pub(crate) async fn run_files(
         let strangers = pods(client).await?;
         for step in &scenario.spec.steps {
             let began = Instant::now();
-            let outcome = play(client, cluster, repo, step, &mut made, &mut mark).await;
-            let (windows, failure) = match outcome {
-                Ok(windows) => (windows, None),
-                Err(error) => (Duration::ZERO, Some(format!("{error:#}"))),
-            };
+            let mut measured = Measured::default();
+            let outcome = play(client, cluster, repo, step, &mut made, &mut mark, &mut measured).await;
+            let failure = outcome.err().map(|error| format!("{error:#}"));
             let failed = failure.is_some();
             let result = StepResult {
                 scenario: scenario.metadata.name.clone(),
                 step: step.id.clone(),
                 seconds: began.elapsed().as_secs_f64(),
-                window_seconds: windows.as_secs_f64(),
+                window_seconds: measured.windows.as_secs_f64(),
+                converged_seconds: measured.converged.filter(|_| !failed).map(|time| time.as_secs_f64()),
+                cells: measured.cells,
                 failure,
             };
             run.note(&result);
@@ -84,6 +84,8 @@ pub(crate) async fn run_files(
             step: "(clean up)".to_owned(),
             seconds: began.elapsed().as_secs_f64(),
             window_seconds: 0.0,
+            converged_seconds: None,
+            cells: BTreeMap::new(),
             failure: cleaned.err().map(|error| format!("{error:#}")),
         });
     }
@@ -93,7 +95,7 @@ pub(crate) async fn run_files(
 /// Times that a fault is planted again which the product has repaired before any check could see it.
 const PLANTINGS: usize = 3;
 
-/// One step: changes, the planted fault if there is one, then the checks. Returns the time in declared windows.
+/// One step: changes, the planted fault if there is one, then the checks.
 async fn play(
     client: &Client,
     cluster: &dyn Cluster,
@@ -101,14 +103,16 @@ async fn play(
     step: &Step,
     made: &mut Vec<ObjectRef>,
     mark: &mut invariant::Watermark,
-) -> Result<Duration> {
+    measured: &mut Measured,
+) -> Result<()> {
     change(client, cluster, repo, step, made).await?;
     let (Some(fault), Some(message)) = (&step.plant, &step.caught_by) else {
-        return check(client, cluster, step, mark).await;
+        return check(client, cluster, step, mark, measured).await;
     };
     for _ in 0..PLANTINGS {
         let planted = plant::plant(client, cluster, fault).await.context("planting the fault")?;
-        let outcome = check(client, cluster, step, mark).await;
+        // What a fault makes of the cells is not the cluster's.
+        let outcome = check(client, cluster, step, mark, &mut Measured::default()).await;
         let stayed = planted.is_there();
         planted.remove().context("taking the fault away")?;
         match outcome {
@@ -116,7 +120,7 @@ async fn play(
                 let said: Vec<String> =
                     format!("{error:#}").lines().take(2).map(|line| line.trim().to_owned()).collect();
                 eprintln!("caught: {}", said.join(" "));
-                return Ok(Duration::ZERO);
+                return Ok(());
             }
             Err(error) => bail!("the planted fault should have been caught by {message:?}, but: {error:#}"),
             Ok(_) if stayed? => bail!("the planted fault was not caught: {fault:?}"),
@@ -163,21 +167,23 @@ async fn check(
     cluster: &dyn Cluster,
     step: &Step,
     mark: &mut invariant::Watermark,
-) -> Result<Duration> {
-    let looked = look(client, cluster, step).await;
+    measured: &mut Measured,
+) -> Result<()> {
+    let looked = look(client, cluster, step, measured).await;
     // Also after a failure: what it left behind must not be taken for the next step's.
     let violations = invariant::violations(client, cluster, mark).await?;
-    let windows = looked?;
+    looked?;
     if !violations.is_empty() {
         bail!("an invariant is broken:\n  {}", violations.join("\n  "));
     }
-    Ok(windows)
+    Ok(())
 }
 
-async fn look(client: &Client, cluster: &dyn Cluster, step: &Step) -> Result<Duration> {
-    let mut windows = Duration::ZERO;
+async fn look(client: &Client, cluster: &dyn Cluster, step: &Step, measured: &mut Measured) -> Result<()> {
+    let began = Instant::now();
     for assertion in &step.assert {
-        windows += assertion::hold(client, assertion).await?;
+        measured.windows += assertion::hold(client, assertion).await?;
+        measured.converged = Some(began.elapsed().saturating_sub(measured.windows));
     }
     if let Some(row) = &step.api_resource {
         steps::api_resource(client, row).await?;
@@ -186,10 +192,9 @@ async fn look(client: &Client, cluster: &dyn Cluster, step: &Step) -> Result<Dur
         steps::status(client, cluster, expected).await?;
     }
     if let Some(matrix) = &step.matrix {
-        let table = matrix::play(client, cluster, matrix).await?;
-        eprintln!("{table}");
+        matrix::play(client, cluster, matrix, &mut measured.cells).await?;
         // The cell that expects silence waits a second for it.
-        windows += Duration::from_secs(1);
+        measured.windows += Duration::from_secs(1);
     }
     if let Some(service) = &step.not_announced {
         steps::not_announced(client, cluster, service).await?;
@@ -201,9 +206,9 @@ async fn look(client: &Client, cluster: &dyn Cluster, step: &Step) -> Result<Dur
         steps::refused(client, cluster, service, "cni").await?;
     }
     if let Some(restart) = &step.agent_restart {
-        windows += steps::agent_restart(client, cluster, restart).await?;
+        measured.windows += steps::agent_restart(client, cluster, restart).await?;
     }
-    Ok(windows)
+    Ok(())
 }
 
 async fn delete(client: &Client, reference: &ObjectRef) -> Result<()> {
