@@ -1,0 +1,222 @@
+//! Objects as the schema sees them: which fields they hold, how two of them differ, and what does not fit.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use serde_json::{Map, Value};
+
+use super::set::{Set, show};
+use crate::schema::{ListType, Node, Type};
+
+/// How a value is shared between owners.
+pub(super) enum Shape<'a> {
+    /// As a whole.
+    Leaf,
+    /// Field by field.
+    Object(&'a Map<String, Value>),
+    /// Element by element.
+    List(&'a Vec<Value>),
+}
+
+/// The node of what the schema does not describe.
+pub(super) fn any() -> &'static Node {
+    static ANY: OnceLock<Node> = OnceLock::new();
+    ANY.get_or_init(Node::default)
+}
+
+pub(super) fn child<'a>(node: &'a Node, name: &str) -> &'a Node {
+    node.child(name).unwrap_or_else(|| any())
+}
+
+pub(super) fn item(node: &Node) -> &Node {
+    node.resolve().items.as_deref().unwrap_or_else(|| any())
+}
+
+pub(super) fn shape<'a>(value: &'a Value, node: &Node) -> Shape<'a> {
+    match value {
+        Value::Object(map) if !node.is_atomic() && matches!(node.resolve().type_, Type::Object | Type::Any) => {
+            Shape::Object(map)
+        }
+        Value::Array(list) if *node.list_type() != ListType::Atomic => Shape::List(list),
+        _ => Shape::Leaf,
+    }
+}
+
+/// The path element of a list's element. Missing keys take the default that the schema gives them.
+pub(super) fn element(value: &Value, list: &Node) -> String {
+    match list.list_type() {
+        ListType::Map(keys) => {
+            let keys = keys.iter().filter_map(|key| {
+                let default = || item(list).child(key).and_then(|node| node.default.clone());
+                value.get(key).cloned().or_else(default).map(|value| (key.clone(), value))
+            });
+            format!("k:{}", canonical(&keys.collect()))
+        }
+        _ => format!("v:{value}"),
+    }
+}
+
+/// Keys sorted, whatever the order of the map type.
+fn canonical(map: &BTreeMap<String, Value>) -> String {
+    let pairs: Vec<String> = map.iter().map(|(key, value)| format!("{}:{value}", Value::from(key.as_str()))).collect();
+    format!("{{{}}}", pairs.join(","))
+}
+
+/// All fields of an object.
+pub fn fields(value: &Value, node: &Node) -> Set {
+    let mut set = Set::default();
+    match shape(value, node) {
+        Shape::Object(map) => {
+            for (name, value) in map {
+                let mut below = fields(value, child(node, name));
+                below.member |= below.children.is_empty();
+                set.children.insert(format!("f:{name}"), below);
+            }
+        }
+        Shape::List(list) => {
+            for value in list {
+                let mut below = fields(value, item(node));
+                below.member = true;
+                set.children.entry(element(value, node)).or_default().add(&below);
+            }
+        }
+        Shape::Leaf => {}
+    }
+    set
+}
+
+/// How two objects differ.
+#[derive(Debug, Default, PartialEq)]
+pub struct Difference {
+    /// Only in the new one.
+    pub added: Set,
+    /// Only in the old one.
+    pub removed: Set,
+    /// In both, with another value.
+    pub modified: Set,
+}
+
+impl Difference {
+    /// Fields that the new object sets.
+    pub fn taken(&self) -> Set {
+        self.added.union(&self.modified)
+    }
+}
+
+/// Compares two objects field by field.
+pub fn compare(old: &Value, new: &Value, node: &Node) -> Difference {
+    let mut difference = Difference::default();
+    walk(Some(old), Some(new), node, &mut Vec::new(), &mut difference);
+    difference
+}
+
+fn walk(old: Option<&Value>, new: Option<&Value>, node: &Node, path: &mut Vec<String>, out: &mut Difference) {
+    match (old, new) {
+        (None, None) => return,
+        (None, Some(_)) => out.added.insert(path),
+        (Some(_), None) => out.removed.insert(path),
+        (Some(old), Some(new)) if old == new => return,
+        (Some(_), Some(_)) => {}
+    }
+    let shapes = (old.map(|value| shape(value, node)), new.map(|value| shape(value, node)));
+    match shapes {
+        (Some(Shape::Object(old)), Some(Shape::Object(new))) => walk_maps(Some(old), Some(new), node, path, out),
+        (Some(Shape::Object(old)), None) => walk_maps(Some(old), None, node, path, out),
+        (None, Some(Shape::Object(new))) => walk_maps(None, Some(new), node, path, out),
+        (Some(Shape::List(old)), Some(Shape::List(new))) => walk_lists(old, new, node, path, out),
+        (Some(Shape::List(old)), None) => walk_lists(old, &Vec::new(), node, path, out),
+        (None, Some(Shape::List(new))) => walk_lists(&Vec::new(), new, node, path, out),
+        (Some(_), Some(_)) => out.modified.insert(path),
+        _ => {}
+    }
+}
+
+fn walk_maps(
+    old: Option<&Map<String, Value>>,
+    new: Option<&Map<String, Value>>,
+    node: &Node,
+    path: &mut Vec<String>,
+    out: &mut Difference,
+) {
+    let both = old.into_iter().chain(new).flat_map(Map::keys);
+    let names: std::collections::BTreeSet<&String> = both.collect();
+    for name in names {
+        path.push(format!("f:{name}"));
+        walk(old.and_then(|map| map.get(name)), new.and_then(|map| map.get(name)), child(node, name), path, out);
+        path.pop();
+    }
+}
+
+fn walk_lists(old: &[Value], new: &[Value], node: &Node, path: &mut Vec<String>, out: &mut Difference) {
+    let index = |list: &[Value]| -> BTreeMap<String, Value> {
+        list.iter().map(|value| (element(value, node), value.clone())).collect()
+    };
+    let (old, new) = (index(old), index(new));
+    let names: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    for name in names {
+        path.push(name.clone());
+        walk(old.get(name), new.get(name), item(node), path, out);
+        path.pop();
+    }
+}
+
+/// What does not fit the schema, in the words of the real merge library: `.spec.x: field not declared in schema`.
+pub fn validate(value: &Value, node: &Node) -> Result<(), String> {
+    validate_at(value, node, &mut Vec::new())
+}
+
+fn validate_at(value: &Value, node: &Node, path: &mut Vec<String>) -> Result<(), String> {
+    let target = node.resolve();
+    let got = || match value {
+        Value::Bool(flag) => format!("&value.valueUnstructured{{Value:{flag}}}"),
+        Value::String(_) => "string".to_owned(),
+        Value::Number(_) => "number".to_owned(),
+        Value::Array(_) => "list".to_owned(),
+        Value::Object(_) => "map".to_owned(),
+        Value::Null => "null".to_owned(),
+    };
+    let wrong = |want: &str| Err(format!("{}: expected {want}, got {}", show(path), got()));
+    match (target.type_, value) {
+        (_, Value::Null) | (Type::Any, _) => Ok(()),
+        (Type::Object, Value::Object(map)) => {
+            for (name, value) in map {
+                path.push(format!("f:{name}"));
+                match node.child(name) {
+                    Some(field) => validate_at(value, field, path)?,
+                    None if target.preserve_unknown || !target.is_struct() => {}
+                    None => return Err(format!("{}: field not declared in schema", show(path))),
+                }
+                path.pop();
+            }
+            Ok(())
+        }
+        (Type::Array, Value::Array(list)) => validate_list(list, node, path),
+        (Type::String, Value::String(_)) | (Type::Boolean, Value::Bool(_)) => Ok(()),
+        (Type::Integer | Type::Number, Value::Number(_)) | (Type::IntOrString, Value::Number(_) | Value::String(_)) => {
+            Ok(())
+        }
+        (Type::Object, _) => wrong("map"),
+        (Type::Array, _) => wrong("list"),
+        (Type::String, _) => wrong("string"),
+        (Type::Boolean, _) => wrong("boolean"),
+        (Type::Integer | Type::Number, _) => wrong("numeric (int or float)"),
+        (Type::IntOrString, _) => wrong("untyped"),
+    }
+}
+
+fn validate_list(list: &[Value], node: &Node, path: &mut Vec<String>) -> Result<(), String> {
+    let mut seen = std::collections::BTreeSet::new();
+    for (index, value) in list.iter().enumerate() {
+        let name = match node.list_type() {
+            ListType::Atomic => format!("[{index}]"),
+            _ => element(value, node),
+        };
+        if *node.list_type() != ListType::Atomic && !seen.insert(name.clone()) {
+            return Err(format!("{}: duplicate entries for key {}", show(path), show(std::slice::from_ref(&name))));
+        }
+        path.push(name);
+        validate_at(value, item(node), path)?;
+        path.pop();
+    }
+    Ok(())
+}

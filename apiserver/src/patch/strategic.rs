@@ -1,0 +1,176 @@
+//! Strategic merge patch: a merge patch whose lists merge by key, with directives.
+//!
+//! `$patch: replace|delete|merge` in a map or in an element of a list, `$retainKeys`, `$deleteFromPrimitiveList/F` and
+//! `$setElementOrder/F` beside the field F.
+
+use serde_json::{Map, Value};
+
+use crate::schema::Node;
+
+const DIRECTIVE: &str = "$patch";
+const RETAIN: &str = "$retainKeys";
+const DELETE_FROM: &str = "$deleteFromPrimitiveList/";
+const ORDER: &str = "$setElementOrder/";
+
+/// Applies `patch` to `target`; errors are in the words of the real server.
+pub fn strategic_merge(target: &mut Value, patch: &Value, node: &Node) -> Result<(), String> {
+    let (Value::Object(target), Value::Object(patch)) = (target, patch) else {
+        return Err("invalid strategic merge patch: it must be an object".into());
+    };
+    merge_map(target, patch, node)
+}
+
+fn merge_map(target: &mut Map<String, Value>, patch: &Map<String, Value>, node: &Node) -> Result<(), String> {
+    match patch.get(DIRECTIVE).and_then(Value::as_str) {
+        None | Some("merge") => {}
+        Some("replace") => {
+            *target =
+                patch.iter().filter(|(name, _)| *name != DIRECTIVE).map(|(n, v)| (n.clone(), v.clone())).collect();
+            return Ok(());
+        }
+        Some("delete") => {
+            target.clear();
+            return Ok(());
+        }
+        Some(other) => return Err(unknown(other, patch)),
+    }
+    if let Some(keep) = patch.get(RETAIN).and_then(Value::as_array) {
+        target.retain(|name, _| keep.iter().any(|kept| kept == name));
+    }
+    for (name, value) in patch {
+        if name == DIRECTIVE || name == RETAIN || name.starts_with(ORDER) {
+            continue;
+        }
+        if let Some(field) = name.strip_prefix(DELETE_FROM) {
+            let gone = value.as_array().map(Vec::as_slice).unwrap_or_default();
+            if let Some(list) = target.get_mut(field).and_then(Value::as_array_mut) {
+                list.retain(|item| !gone.contains(item));
+            }
+            continue;
+        }
+        merge_field(target, name, value, node)?;
+    }
+    for (name, order) in patch {
+        if let (Some(field), Some(order)) = (name.strip_prefix(ORDER), order.as_array()) {
+            let key = node.child(field).and_then(|node| node.patch_key.clone());
+            if let (Some(key), Some(list)) = (key, target.get_mut(field).and_then(Value::as_array_mut)) {
+                reorder(list, order, &key);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn merge_field(target: &mut Map<String, Value>, name: &str, value: &Value, node: &Node) -> Result<(), String> {
+    let nothing = Node::default();
+    let field = node.child(name).unwrap_or(&nothing);
+    match value {
+        Value::Null => {
+            target.remove(name);
+        }
+        Value::Object(patch) => {
+            if !target.get(name).is_some_and(Value::is_object) {
+                target.insert(name.to_owned(), Value::Object(Map::new()));
+            }
+            if let Some(Value::Object(target)) = target.get_mut(name) {
+                merge_map(target, patch, field)?;
+            }
+            if patch.get(DIRECTIVE).is_some_and(|directive| directive == "delete") {
+                target.remove(name);
+            }
+        }
+        Value::Array(patch) => match &field.patch_key {
+            Some(key) => {
+                let old = target.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+                let merged = merge_list(old, patch, key, field)?;
+                target.insert(name.to_owned(), Value::Array(merged));
+            }
+            None => {
+                target.insert(name.to_owned(), value.clone());
+            }
+        },
+        scalar => {
+            target.insert(name.to_owned(), scalar.clone());
+        }
+    }
+    Ok(())
+}
+
+fn merge_list(mut list: Vec<Value>, patch: &[Value], key: &str, node: &Node) -> Result<Vec<Value>, String> {
+    if key.is_empty() {
+        for value in patch {
+            if !list.contains(value) {
+                list.push(value.clone());
+            }
+        }
+        return Ok(list);
+    }
+    if patch.iter().any(|element| element.get(DIRECTIVE).is_some_and(|d| d == "replace")) {
+        return Ok(patch.iter().filter(|element| element.get(DIRECTIVE).is_none()).cloned().collect());
+    }
+    for element in patch {
+        let map =
+            element.as_object().ok_or("invalid strategic merge patch: an element of a keyed list must be an object")?;
+        let value = map.get(key);
+        match map.get(DIRECTIVE).and_then(Value::as_str) {
+            None | Some("merge") => {}
+            Some("delete") => {
+                list.retain(|item| item.get(key) != value);
+                continue;
+            }
+            Some(other) => return Err(unknown(other, map)),
+        }
+        let Some(value) = value else {
+            return Err(format!("map: {} does not contain declared merge key: {key}", go_map(map)));
+        };
+        let items = node.resolve().items.as_deref().cloned().unwrap_or_default();
+        match list.iter_mut().find(|item| item.get(key) == Some(value)) {
+            Some(Value::Object(item)) => merge_map(item, map, &items)?,
+            _ => {
+                let mut fresh = Map::new();
+                merge_map(&mut fresh, map, &items)?;
+                list.push(Value::Object(fresh));
+            }
+        }
+    }
+    Ok(list)
+}
+
+/// Sorts as the patch says; elements that it does not name keep their place among themselves, before what follows
+/// them in the old order.
+fn reorder(list: &mut Vec<Value>, order: &[Value], key: &str) {
+    let rank = |item: &Value| {
+        order.iter().position(|wanted| if key.is_empty() { wanted == item } else { wanted.get(key) == item.get(key) })
+    };
+    let (mut named, others): (Vec<_>, Vec<_>) = list.drain(..).enumerate().partition(|(_, item)| rank(item).is_some());
+    named.sort_by_key(|(_, item)| rank(item));
+    let mut named = named.into_iter().peekable();
+    for (at, other) in others {
+        while named.peek().is_some_and(|(old, _)| *old < at) {
+            list.extend(named.next().map(|(_, item)| item));
+        }
+        list.push(other);
+    }
+    list.extend(named.map(|(_, item)| item));
+}
+
+fn unknown(directive: &str, map: &Map<String, Value>) -> String {
+    format!("unknown patch type: {directive} in map: {}", go_map(map))
+}
+
+/// A map as Go prints it.
+fn go_map(map: &Map<String, Value>) -> String {
+    let mut pairs: Vec<String> = map.iter().map(|(name, value)| format!("{name}:{}", go_value(value))).collect();
+    pairs.sort();
+    format!("map[{}]", pairs.join(" "))
+}
+
+fn go_value(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Object(map) => go_map(map),
+        Value::Array(list) => format!("[{}]", list.iter().map(go_value).collect::<Vec<_>>().join(" ")),
+        Value::Null => "<nil>".into(),
+        other => other.to_string(),
+    }
+}

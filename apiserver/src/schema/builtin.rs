@@ -1,0 +1,162 @@
+//! Schemas of built-in kinds: fields and types from `k8s-openapi`, and from a table what that does not say (how lists
+//! merge, what Go defaults and zero values are).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use k8s_openapi::api;
+use schemars::SchemaGenerator;
+use schemars::generate::SchemaSettings;
+use serde_json::Value;
+
+use super::{ListType, Node, Type};
+
+const MERGES: &str = include_str!("merges.txt");
+
+/// All built-in types by name, such as `io.k8s.api.core.v1.Service`.
+pub fn types() -> &'static BTreeMap<Arc<str>, Arc<Node>> {
+    static TYPES: OnceLock<BTreeMap<Arc<str>, Arc<Node>>> = OnceLock::new();
+    TYPES.get_or_init(|| {
+        let mut types: BTreeMap<Arc<str>, Node> = BTreeMap::new();
+        for (name, schema) in definitions() {
+            let mut node = convert(&schema);
+            node.struct_name = name.rsplit('.').next().unwrap_or_default().to_owned();
+            types.insert(Arc::from(name), node);
+        }
+        overlay(&mut types);
+        types.into_iter().map(|(name, node)| (name, Arc::new(node))).collect()
+    })
+}
+
+macro_rules! add {
+    ($generator:ident: $($type:ty),* $(,)?) => { $( $generator.subschema_for::<$type>(); )* };
+}
+
+fn definitions() -> serde_json::Map<String, Value> {
+    let mut generator: SchemaGenerator = SchemaSettings::draft2020_12().into_generator();
+    add!(generator:
+        api::core::v1::Binding, api::core::v1::ConfigMap, api::core::v1::Endpoints, api::core::v1::Event,
+        api::core::v1::LimitRange, api::core::v1::Namespace, api::core::v1::Node, api::core::v1::PersistentVolumeClaim,
+        api::core::v1::PersistentVolume, api::core::v1::Pod, api::core::v1::ReplicationController,
+        api::core::v1::ResourceQuota, api::core::v1::Secret, api::core::v1::ServiceAccount, api::core::v1::Service,
+        api::apps::v1::ControllerRevision, api::apps::v1::DaemonSet, api::apps::v1::Deployment,
+        api::apps::v1::ReplicaSet, api::apps::v1::StatefulSet, api::events::v1::Event,
+        api::authentication::v1::SelfSubjectReview, api::authentication::v1::TokenReview,
+        api::authentication::v1::TokenRequest, api::authorization::v1::LocalSubjectAccessReview,
+        api::authorization::v1::SelfSubjectAccessReview, api::authorization::v1::SelfSubjectRulesReview,
+        api::authorization::v1::SubjectAccessReview, api::autoscaling::v1::Scale, api::batch::v1::Job,
+        api::networking::v1::NetworkPolicy, api::policy::v1::PodDisruptionBudget, api::policy::v1::Eviction,
+        api::rbac::v1::ClusterRoleBinding, api::rbac::v1::ClusterRole, api::rbac::v1::RoleBinding, api::rbac::v1::Role,
+        api::storage::v1::CSIDriver, api::storage::v1::CSINode, api::storage::v1::StorageClass,
+        api::scheduling::v1::PriorityClass, api::coordination::v1::Lease, api::node::v1::RuntimeClass,
+        api::discovery::v1::EndpointSlice,
+        k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+        k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions,
+    );
+    generator.take_definitions(true).into_iter().collect()
+}
+
+/// Turns a JSON schema into a node; used for built-in types and, with the `x-kubernetes-` words, for structural ones.
+pub fn convert(schema: &Value) -> Node {
+    let mut node = Node::default();
+    if let Some(name) = schema["$ref"].as_str() {
+        node.reference = Some(Arc::from(name.rsplit('/').next().unwrap_or_default()));
+    }
+    let text = |name: &str| schema[name].as_str().unwrap_or_default().to_owned();
+    let flag = |name: &str| schema[name].as_bool().unwrap_or(false);
+    node.description = text("description");
+    node.format = text("format");
+    node.nullable = flag("nullable");
+    node.preserve_unknown = flag("x-kubernetes-preserve-unknown-fields");
+    node.embedded = flag("x-kubernetes-embedded-resource");
+    node.type_ = match schema["type"].as_str() {
+        _ if flag("x-kubernetes-int-or-string") => Type::IntOrString,
+        Some("object") => Type::Object,
+        Some("array") => Type::Array,
+        Some("string") => Type::String,
+        Some("integer") => Type::Integer,
+        Some("number") => Type::Number,
+        Some("boolean") => Type::Boolean,
+        _ => Type::Any,
+    };
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        node.fields.insert(name.clone(), convert(field));
+    }
+    node.required =
+        schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+    node.items = schema.get("items").filter(|items| items.is_object()).map(|items| Box::new(convert(items)));
+    node.additional = match &schema["additionalProperties"] {
+        Value::Object(_) => Some(Box::new(convert(&schema["additionalProperties"]))),
+        Value::Bool(true) => Some(Box::default()),
+        _ => None,
+    };
+    node.default = schema.get("default").cloned();
+    node.atomic = schema["x-kubernetes-map-type"] == "atomic";
+    node.list = match schema["x-kubernetes-list-type"].as_str() {
+        Some("set") => ListType::Set,
+        Some("map") => {
+            let keys = schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten();
+            ListType::Map(keys.filter_map(Value::as_str).map(str::to_owned).collect())
+        }
+        _ => ListType::Atomic,
+    };
+    node
+}
+
+/// Applies the table. A line that names nothing known is a mistake that the test of this module finds.
+fn overlay(types: &mut BTreeMap<Arc<str>, Node>) {
+    for line in lines() {
+        apply_line(types, line);
+    }
+}
+
+fn lines() -> impl Iterator<Item = &'static str> {
+    MERGES.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
+}
+
+fn apply_line(types: &mut BTreeMap<Arc<str>, Node>, line: &str) -> Option<()> {
+    let (path, rules) = line.split_once(' ')?;
+    let (type_name, field) = match path.split_once(':') {
+        Some((type_name, field)) => (type_name, Some(field)),
+        None => (path, None),
+    };
+    let full = full_name(type_name);
+    let mut node = types.get_mut(full.as_str())?;
+    if let Some(field) = field {
+        node = node.fields.get_mut(field)?;
+    }
+    for rule in rules.split_whitespace() {
+        apply_rule(node, rule)?;
+    }
+    Some(())
+}
+
+fn full_name(short: &str) -> String {
+    match short.split_once('.') {
+        Some(("meta", name)) => format!("io.k8s.apimachinery.pkg.apis.meta.v1.{name}"),
+        Some(("crd", name)) => format!("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.{name}"),
+        Some((group, name)) => format!("io.k8s.api.{group}.v1.{name}"),
+        None => short.to_owned(),
+    }
+}
+
+fn apply_rule(node: &mut Node, rule: &str) -> Option<()> {
+    let (word, value) = rule.split_once('=').unwrap_or((rule, ""));
+    match word {
+        "map" => node.list = ListType::Map(value.split(',').map(str::to_owned).collect()),
+        "set" => node.list = ListType::Set,
+        "smp" => node.patch_key = Some(value.to_owned()),
+        "retain" => node.retain_keys = true,
+        "atomic" => node.atomic = true,
+        "any" => *node = Node { type_: Type::Any, description: node.description.clone(), ..Node::default() },
+        "default" => node.default = Some(serde_json::from_str(value).ok()?),
+        "zero" => node.zero = Some(serde_json::from_str(value).ok()?),
+        "omitzero" => node.omit_zero = true,
+        _ => return None,
+    }
+    Some(())
+}
+
+#[cfg(test)]
+#[path = "builtin_tests.rs"]
+mod tests;

@@ -1,0 +1,121 @@
+//! Reading a body against its kind: unknown and duplicate fields, wrong types, in the words of the real decoder.
+
+use serde_json::{Map, Value};
+
+use super::{Node, Type};
+
+/// What a body holds beyond its kind.
+#[derive(Debug, Default, PartialEq)]
+pub struct Surplus {
+    /// Paths of fields that the kind does not have; already removed from the value.
+    pub unknown: Vec<String>,
+}
+
+/// Drops unknown fields (and remembers them); a value of a wrong type is an error.
+pub fn decode(value: &mut Value, node: &Node) -> Result<Surplus, String> {
+    let mut surplus = Surplus::default();
+    let place = Place { structure: String::new(), fields: String::new(), path: String::new() };
+    check(value, node, &place, &mut surplus)?;
+    Ok(surplus)
+}
+
+#[derive(Clone)]
+struct Place {
+    /// Go name of the innermost struct.
+    structure: String,
+    /// Field names from the root, dotted, without indices.
+    fields: String,
+    /// Path with indices.
+    path: String,
+}
+
+impl Place {
+    fn field(&self, structure: &str, name: &str) -> Self {
+        let join = |base: &str| if base.is_empty() { name.to_owned() } else { format!("{base}.{name}") };
+        Self { structure: structure.to_owned(), fields: join(&self.fields), path: join(&self.path) }
+    }
+}
+
+fn check(value: &mut Value, node: &Node, place: &Place, surplus: &mut Surplus) -> Result<(), String> {
+    let node = node.resolve();
+    match (node.type_, &mut *value) {
+        (_, Value::Null) | (Type::Any, _) => Ok(()),
+        (Type::Object, Value::Object(map)) if node.is_struct() => check_struct(map, node, place, surplus),
+        (Type::Object, Value::Object(map)) => {
+            let Some(item) = &node.additional else { return Ok(()) };
+            for (key, value) in map.iter_mut() {
+                // A key of a map is no field: errors name the map, paths name the key.
+                let inner = Place { path: format!("{}.{key}", place.path), ..place.clone() };
+                check(value, item, &inner, surplus)?;
+            }
+            Ok(())
+        }
+        (Type::Array, Value::Array(list)) => {
+            let Some(item) = &node.items else { return Ok(()) };
+            for (index, value) in list.iter_mut().enumerate() {
+                let inner = Place { path: format!("{}[{index}]", place.path), ..place.clone() };
+                check(value, item, &inner, surplus)?;
+            }
+            Ok(())
+        }
+        (Type::String, Value::String(_)) | (Type::Boolean, Value::Bool(_)) => Ok(()),
+        (Type::Integer, Value::Number(number)) if number.is_i64() || number.is_u64() => Ok(()),
+        (Type::Number, Value::Number(_)) | (Type::IntOrString, Value::Number(_) | Value::String(_)) => Ok(()),
+        _ => Err(wrong_type(value, node, place)),
+    }
+}
+
+fn check_struct(map: &mut Map<String, Value>, node: &Node, place: &Place, surplus: &mut Surplus) -> Result<(), String> {
+    let mut unknown = Vec::new();
+    for (name, value) in map.iter_mut() {
+        let inner = place.field(&node.struct_name, name);
+        match node.fields.get(name) {
+            Some(field) => check(value, field, &inner, surplus)?,
+            None if node.preserve_unknown => {}
+            None => {
+                surplus.unknown.push(inner.path);
+                unknown.push(name.clone());
+            }
+        }
+    }
+    for name in unknown {
+        map.remove(&name);
+    }
+    Ok(())
+}
+
+fn wrong_type(value: &Value, node: &Node, place: &Place) -> String {
+    let got = match value {
+        Value::Number(number) if node.type_ == Type::Integer => format!("number {number}"),
+        Value::Number(_) => "number".to_owned(),
+        Value::String(_) => "string".to_owned(),
+        Value::Bool(_) => "bool".to_owned(),
+        Value::Array(_) => "array".to_owned(),
+        Value::Object(_) | Value::Null => "object".to_owned(),
+    };
+    let at = if place.fields.is_empty() {
+        String::new()
+    } else {
+        format!("Go struct field {}.{} ", place.structure, place.fields)
+    };
+    format!("json: cannot unmarshal {got} into {at}of type {}", go_type(node))
+}
+
+fn go_type(node: &Node) -> String {
+    let node = node.resolve();
+    match node.type_ {
+        Type::Object if node.is_struct() => format!("v1.{}", node.struct_name),
+        Type::Object => match &node.additional {
+            Some(item) => format!("map[string]{}", go_type(item)),
+            None => "map[string]interface {}".into(),
+        },
+        Type::Array => format!("[]{}", node.items.as_deref().map_or_else(|| "interface {}".into(), go_type)),
+        Type::String => "string".into(),
+        Type::Boolean => "bool".into(),
+        Type::Number => "float64".into(),
+        Type::Integer if node.format == "int32" => "int32".into(),
+        Type::Integer => "int64".into(),
+        Type::IntOrString => "intstr.IntOrString".into(),
+        Type::Any => "interface {}".into(),
+    }
+}

@@ -1,0 +1,93 @@
+//! Giving an object the form in which the real server holds and prints it: defaults, zero values, nothing empty.
+
+use serde_json::{Map, Value};
+
+use super::{Node, Type};
+
+/// Fills in defaults of absent fields, everywhere an object is.
+pub fn default(value: &mut Value, node: &Node) {
+    walk(value, node, &|map, node| {
+        for (name, field) in &node.fields {
+            if let Some(default) = &field.default
+                && !map.contains_key(name)
+            {
+                map.insert(name.clone(), default.clone());
+            }
+        }
+    });
+}
+
+/// Drops what Go's encoder leaves out (null, empty lists and maps, zero scalars of fields that omit them) and adds
+/// what it always prints.
+pub fn normalise(value: &mut Value, node: &Node) {
+    drop_empty(value, node);
+    fill_zero(value, node);
+}
+
+/// Adds what Go's types hold though nobody set it.
+pub fn fill_zero(value: &mut Value, node: &Node) {
+    walk(value, node, &|map, node| {
+        for (name, field) in &node.fields {
+            if let Some(zero) = &field.zero
+                && !map.contains_key(name)
+            {
+                map.insert(name.clone(), zero.clone());
+            }
+        }
+    });
+}
+
+fn drop_empty(value: &mut Value, node: &Node) {
+    let node = node.resolve();
+    match value {
+        Value::Object(map) if node.type_ == Type::Object => {
+            map.retain(|name, value| {
+                let Some(field) = node.fields.get(name).or(node.additional.as_deref()) else { return true };
+                drop_empty(value, field);
+                !is_empty(value, field, node, name)
+            });
+        }
+        Value::Array(list) => {
+            let Some(item) = &node.items else { return };
+            list.iter_mut().for_each(|value| drop_empty(value, item));
+        }
+        _ => {}
+    }
+}
+
+/// Whether Go leaves the field out. An empty list of a required field is printed.
+fn is_empty(value: &Value, field: &Node, parent: &Node, name: &str) -> bool {
+    let kind = field.resolve();
+    match value {
+        Value::Null => kind.type_ != Type::Any || parent.fields.contains_key(name),
+        Value::Array(list) => list.is_empty() && parent.is_struct() && !parent.required.iter().any(|r| r == name),
+        Value::Object(map) => {
+            map.is_empty() && parent.is_struct() && kind.type_ == Type::Object && kind.additional.is_some()
+        }
+        Value::String(text) => text.is_empty() && field.omit_zero,
+        Value::Bool(flag) => !flag && field.omit_zero,
+        Value::Number(number) => field.omit_zero && number.as_i64() == Some(0),
+    }
+}
+
+/// Calls `visit` for each object that has named fields, outermost first, so that what it adds is visited too.
+fn walk(value: &mut Value, node: &Node, visit: &impl Fn(&mut Map<String, Value>, &Node)) {
+    let node = node.resolve();
+    match value {
+        Value::Object(map) if node.type_ == Type::Object => {
+            if node.is_struct() {
+                visit(map, node);
+            }
+            for (name, value) in map.iter_mut() {
+                if let Some(field) = node.fields.get(name).or(node.additional.as_deref()) {
+                    walk(value, field, visit);
+                }
+            }
+        }
+        Value::Array(list) => {
+            let Some(item) = &node.items else { return };
+            list.iter_mut().for_each(|value| walk(value, item, visit));
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,241 @@
+//! Label and field selectors, with the parser's own complaints.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+/// A list of requirements, all of which must hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LabelSelector(Vec<Requirement>);
+
+#[derive(Clone, Debug, PartialEq)]
+struct Requirement {
+    key: String,
+    operator: Operator,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Operator {
+    In(BTreeSet<String>),
+    NotIn(BTreeSet<String>),
+    Exists,
+    Absent,
+    Greater(i64),
+    Less(i64),
+}
+
+impl LabelSelector {
+    /// Parses `a=b,c!=d,e in (f,g),h,!i`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        Parser { tokens: tokens(text), at: 0 }.selector().map(Self)
+    }
+
+    /// Whether labels fulfil every requirement.
+    pub fn matches(&self, labels: Option<&Map<String, Value>>) -> bool {
+        self.0.iter().all(|requirement| {
+            let label = labels.and_then(|labels| labels.get(&requirement.key)).and_then(Value::as_str);
+            let number = || label.and_then(|label| label.parse::<i64>().ok());
+            match &requirement.operator {
+                Operator::In(values) => label.is_some_and(|label| values.contains(label)),
+                Operator::NotIn(values) => label.is_none_or(|label| !values.contains(label)),
+                Operator::Exists => label.is_some(),
+                Operator::Absent => label.is_none(),
+                Operator::Greater(than) => number().is_some_and(|number| number > *than),
+                Operator::Less(than) => number().is_some_and(|number| number < *than),
+            }
+        })
+    }
+
+    /// Whether it selects everything.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn tokens(text: &str) -> Vec<String> {
+    let mut tokens = Vec::new();
+    let mut rest = text.trim_start();
+    while let Some(first) = rest.chars().next() {
+        let symbol =
+            ["==", "!=", "=", "!", "(", ")", ",", ">", "<"].into_iter().find(|symbol| rest.starts_with(symbol));
+        let length = match symbol {
+            Some(symbol) => symbol.len(),
+            None if first.is_whitespace() => first.len_utf8(),
+            None => rest.find(|c: char| c.is_whitespace() || "=!(),><".contains(c)).unwrap_or(rest.len()),
+        };
+        tokens.push(rest[..length].to_owned());
+        rest = rest[length..].trim_start();
+    }
+    tokens
+}
+
+struct Parser {
+    tokens: Vec<String>,
+    at: usize,
+}
+
+impl Parser {
+    fn peek(&self) -> &str {
+        self.tokens.get(self.at).map_or("", String::as_str)
+    }
+
+    fn next(&mut self) -> String {
+        let token = self.peek().to_owned();
+        self.at += 1;
+        token
+    }
+
+    fn selector(&mut self) -> Result<Vec<Requirement>, String> {
+        let mut all = Vec::new();
+        if self.tokens.is_empty() {
+            return Ok(all);
+        }
+        loop {
+            all.push(self.requirement().map_err(|error| format!("unable to parse requirement: {error}"))?);
+            match self.next().as_str() {
+                "" => return Ok(all),
+                "," if is_word(self.peek()) || self.peek() == "!" => {}
+                "," => return Err(format!("found '{}', expected: identifier after ','", self.peek())),
+                other => return Err(format!("found '{other}', expected: ',' or 'end of string'")),
+            }
+        }
+    }
+
+    fn requirement(&mut self) -> Result<Requirement, String> {
+        let absent = self.peek() == "!";
+        if absent {
+            self.at += 1;
+        }
+        let key = self.next();
+        if !is_word(&key) {
+            return Err(format!("found '{key}', expected: identifier"));
+        }
+        let operator = match self.peek() {
+            _ if absent => Operator::Absent,
+            "" | "," => Operator::Exists,
+            "=" | "==" => Operator::In(self.exact()?),
+            "!=" => Operator::NotIn(self.exact()?),
+            "in" => Operator::In(self.values()?),
+            "notin" => Operator::NotIn(self.values()?),
+            ">" => Operator::Greater(self.number()?),
+            "<" => Operator::Less(self.number()?),
+            other => return Err(format!("found '{other}', expected: in, notin, =, ==, !=, gt, lt")),
+        };
+        Ok(Requirement { key, operator })
+    }
+
+    /// The value after `=`; nothing is the empty value.
+    fn exact(&mut self) -> Result<BTreeSet<String>, String> {
+        self.at += 1;
+        match self.peek() {
+            "" | "," => Ok(BTreeSet::from([String::new()])),
+            word if is_word(word) => Ok(BTreeSet::from([self.next()])),
+            other => Err(format!("found '{other}', expected: identifier")),
+        }
+    }
+
+    fn number(&mut self) -> Result<i64, String> {
+        self.at += 1;
+        let word = self.next();
+        word.parse().map_err(|_| format!("for 'Gt', 'Lt' operators, the value must be an integer, not {word:?}"))
+    }
+
+    fn values(&mut self) -> Result<BTreeSet<String>, String> {
+        self.at += 1;
+        let open = self.next();
+        if open != "(" {
+            return Err(format!("found '{open}' expected: '('"));
+        }
+        let mut values = BTreeSet::new();
+        loop {
+            match self.next().as_str() {
+                ")" => return Ok(values),
+                "," if matches!(self.peek(), "," | ")") => {
+                    values.insert(String::new());
+                }
+                "," => {}
+                word if is_word(word) => {
+                    values.insert(word.to_owned());
+                }
+                other => return Err(format!("found '{other}', expected: ',', or ')'")),
+            }
+        }
+    }
+}
+
+fn is_word(token: &str) -> bool {
+    token.chars().next().is_some_and(|first| !"=!(),><".contains(first))
+}
+
+/// A list of `path=value` and `path!=value`, all of which must hold; an absent field compares as the empty string.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FieldSelector(Vec<Term>);
+
+/// One requirement of a field selector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Term {
+    /// `metadata.name`.
+    pub path: String,
+    /// Whether the field must differ.
+    pub negated: bool,
+    /// The value.
+    pub value: String,
+}
+
+impl FieldSelector {
+    /// Parses `a=b,c!=d`; `\` escapes a comma, an equals sign or itself.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut terms = Vec::new();
+        for part in split_unescaped(text) {
+            if part.is_empty() {
+                continue;
+            }
+            let found = ["!=", "==", "="]
+                .iter()
+                .filter_map(|op| part.find(op).map(|at| (at, *op)))
+                .min_by_key(|(at, op)| (*at, op.len() == 1));
+            let Some((at, operator)) = found else {
+                return Err(format!("invalid selector: '{text}'; can't understand '{part}'"));
+            };
+            let value = part[at + operator.len()..].replace("\\,", ",").replace("\\=", "=").replace("\\\\", "\\");
+            terms.push(Term { path: part[..at].to_owned(), negated: operator == "!=", value });
+        }
+        Ok(Self(terms))
+    }
+
+    /// The requirements.
+    pub fn terms(&self) -> &[Term] {
+        &self.0
+    }
+
+    /// Whether an object fulfils every requirement; `read` gives the value of a path.
+    pub fn matches(&self, read: impl Fn(&str) -> String) -> bool {
+        self.0.iter().all(|term| (read(&term.path) == term.value) != term.negated)
+    }
+
+    /// Whether it selects everything.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn split_unescaped(text: &str) -> Vec<&str> {
+    let (mut parts, mut start, mut escaped) = (Vec::new(), 0, false);
+    for (at, character) in text.char_indices() {
+        match character {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            ',' => {
+                parts.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
+#[cfg(test)]
+#[path = "selector_tests.rs"]
+mod tests;

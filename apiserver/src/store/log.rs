@@ -1,0 +1,153 @@
+//! The append-only log: one record a write, each with its length and checksum.
+//!
+//! A process that dies between two bytes leaves a torn last record, which is cut off when the log is opened again:
+//! nobody was told that it was written. A record that is wrong with others behind it is damage, and is refused.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::Key;
+
+const MAGIC: &[u8; 8] = b"kapilog1";
+/// Bytes before the payload: length and checksum, both little-endian `u32`.
+const HEADER: usize = 8;
+/// No object may be larger; a length beyond it is damage, not data.
+const RECORD_MAX: usize = 64 << 20;
+
+/// When a write counts as written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Handed to the kernel: survives `kill -9` of the process, not a power cut.
+    #[default]
+    Process,
+    /// Synced to the disk.
+    Disk,
+}
+
+/// The log cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// Reading or writing failed.
+    #[error("{action} the log {}: {source}", path.display())]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not one of ours.
+    #[error("{} is not an API server log; move it away or name another data directory", path.display())]
+    Foreign {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// A record in the middle does not match its checksum.
+    #[error("the log {} is damaged at byte {offset}: {what}; acknowledged writes are missing, so it is not opened", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// Where the record begins.
+        offset: usize,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// A write as it is replayed.
+pub(super) struct Record {
+    pub(super) revision: u64,
+    pub(super) key: Key,
+    pub(super) object: Option<Value>,
+}
+
+pub(super) struct Log {
+    file: File,
+    path: PathBuf,
+    durability: Durability,
+    /// Length up to the last whole record: a failed append is cut off again.
+    length: u64,
+}
+
+impl Log {
+    pub(super) fn open(path: &Path, durability: Durability, mut replay: impl FnMut(Record)) -> Result<Self, LogError> {
+        let io = |action| move |source| LogError::Io { action, path: path.to_owned(), source };
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io("opening"))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(io("reading"))?;
+        if bytes.len() < MAGIC.len() && MAGIC.starts_with(&bytes) {
+            file.seek(SeekFrom::Start(0)).map_err(io("seeking in"))?;
+            file.write_all(MAGIC).map_err(io("starting"))?;
+            bytes = MAGIC.to_vec();
+        } else if !bytes.starts_with(MAGIC) {
+            return Err(LogError::Foreign { path: path.to_owned() });
+        }
+        let whole = read_records(path, &bytes, &mut replay)?;
+        file.set_len(whole as u64).map_err(io("cutting the torn end of"))?;
+        file.seek(SeekFrom::Start(whole as u64)).map_err(io("seeking in"))?;
+        Ok(Self { file, path: path.to_owned(), durability, length: whole as u64 })
+    }
+
+    /// Appends one write; on return it survives what the durability promises.
+    pub(super) fn append(&mut self, revision: u64, key: &Key, object: Option<&Value>) -> Result<(), LogError> {
+        let payload =
+            json!({"rv": revision, "r": &*key.resource, "ns": key.namespace, "n": key.name, "o": object}).to_string();
+        let mut record = Vec::with_capacity(HEADER + payload.len());
+        record.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+        record.extend_from_slice(&crc32fast::hash(payload.as_bytes()).to_le_bytes());
+        record.extend_from_slice(payload.as_bytes());
+        let written = self.file.write_all(&record).and_then(|()| match self.durability {
+            Durability::Process => Ok(()),
+            Durability::Disk => self.file.sync_data(),
+        });
+        if let Err(source) = written {
+            // Half a record must not stay in the middle of the log.
+            let cut = self.file.set_len(self.length).and_then(|()| self.file.seek(SeekFrom::Start(self.length)));
+            let action = if cut.is_ok() { "appending to" } else { "appending to (and cutting back)" };
+            return Err(LogError::Io { action, path: self.path.clone(), source });
+        }
+        self.length += record.len() as u64;
+        Ok(())
+    }
+}
+
+/// Replays whole records and returns where the last of them ends.
+fn read_records(path: &Path, bytes: &[u8], replay: &mut impl FnMut(Record)) -> Result<usize, LogError> {
+    let mut at = MAGIC.len();
+    while at < bytes.len() {
+        let damaged = |what: String| LogError::Damaged { path: path.to_owned(), offset: at, what };
+        let Some(header) = bytes.get(at..at + HEADER) else { return Ok(at) };
+        let (length, sum) = (le_u32(&header[..4]) as usize, le_u32(&header[4..]));
+        if length > RECORD_MAX {
+            return Err(damaged(format!("a record of {length} bytes")));
+        }
+        let end = at + HEADER + length;
+        let Some(payload) = bytes.get(at + HEADER..end) else { return Ok(at) };
+        if crc32fast::hash(payload) != sum {
+            // The last record may be torn in its middle, if the file system wrote its end first.
+            return if end == bytes.len() { Ok(at) } else { Err(damaged("its checksum differs".into())) };
+        }
+        let value = serde_json::from_slice(payload).map_err(|error| damaged(error.to_string()))?;
+        replay(record(value).ok_or_else(|| damaged("a record without revision or key".into()))?);
+        at = end;
+    }
+    Ok(at)
+}
+
+fn le_u32(bytes: &[u8]) -> u32 {
+    bytes.iter().rev().fold(0, |sum, byte| (sum << 8) | u32::from(*byte))
+}
+
+fn record(mut value: Value) -> Option<Record> {
+    let revision = value.get("rv")?.as_u64()?;
+    let text = |name: &str| Some(value.get(name)?.as_str()?.to_owned());
+    let key = Key { resource: Arc::from(text("r")?), namespace: text("ns")?, name: text("n")? };
+    let object = value.get_mut("o").map(Value::take).filter(|object| !object.is_null());
+    Some(Record { revision, key, object })
+}
