@@ -1,0 +1,248 @@
+//! Reading request bodies: JSON with duplicate keys noticed, YAML, and the kind that must match the path.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use crate::failure::{Failure, Outcome};
+use crate::registry::Resource;
+use crate::request::Validation;
+use crate::schema::decode::decode;
+
+/// A value, and the paths of keys that were there twice.
+pub struct Parsed {
+    /// What was read; of two equal keys the last one.
+    pub value: Value,
+    /// Paths of duplicate keys.
+    pub duplicates: Vec<String>,
+}
+
+/// Parses JSON; the error is in the words of Go's parser.
+pub fn parse_json(bytes: &[u8]) -> Result<Parsed, String> {
+    let mut duplicates = Vec::new();
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let seed = Seed { path: String::new(), duplicates: &mut duplicates };
+    let value = serde::de::DeserializeSeed::deserialize(seed, &mut reader)
+        .and_then(|value| reader.end().map(|()| value))
+        .map_err(|error| go_syntax_error(bytes, &error))?;
+    Ok(Parsed { value, duplicates })
+}
+
+struct Seed<'a> {
+    path: String,
+    duplicates: &'a mut Vec<String>,
+}
+
+impl<'de> serde::de::DeserializeSeed<'de> for Seed<'_> {
+    type Value = Value;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> serde::de::Visitor<'de> for Seed<'_> {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        loop {
+            let path = format!("{}[{}]", self.path, list.len());
+            match access.next_element_seed(Seed { path, duplicates: self.duplicates })? {
+                Some(value) => list.push(value),
+                None => return Ok(Value::Array(list)),
+            }
+        }
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(name) = access.next_key::<String>()? {
+            let path = if self.path.is_empty() { name.clone() } else { format!("{}.{name}", self.path) };
+            let value = access.next_value_seed(Seed { path: path.clone(), duplicates: self.duplicates })?;
+            if map.insert(name, value).is_some() {
+                self.duplicates.push(path);
+            }
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+/// What Go's parser says about the same text.
+pub fn go_syntax_error(bytes: &[u8], error: &serde_json::Error) -> String {
+    if error.is_eof() {
+        return "unexpected end of JSON input".into();
+    }
+    let before = bytes.split(|byte| *byte == b'\n').take(error.line().saturating_sub(1)).map(|line| line.len() + 1).sum::<usize>();
+    let at = (before + error.column()).saturating_sub(1);
+    let character = char::from(*bytes.get(at).unwrap_or(&b' '));
+    let previous = bytes[..at.min(bytes.len())].iter().rev().find(|byte| !byte.is_ascii_whitespace());
+    let expectation = match previous {
+        Some(b'{') => "looking for beginning of object key string",
+        Some(b':' | b'[' | b',') | None => "looking for beginning of value",
+        Some(_) if at >= bytes.len() => return "unexpected end of JSON input".into(),
+        Some(_) => "after top-level value",
+    };
+    format!("invalid character '{character}' {expectation}")
+}
+
+/// Parses YAML as Kubernetes does: by its JSON form, with the booleans of YAML 1.1.
+pub fn parse_yaml(bytes: &[u8]) -> Result<Value, String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+    let value: Value = serde_yaml::from_str(text).map_err(|error| format!("error converting YAML to JSON: yaml: {error}"))?;
+    Ok(yaml_booleans(value, text))
+}
+
+/// `y`, `n`, `yes`, `no`, `on` and `off` are booleans in YAML 1.1 if they stand there without quotes.
+fn yaml_booleans(value: Value, text: &str) -> Value {
+    match value {
+        Value::String(word) => {
+            let flag = match word.to_ascii_lowercase().as_str() {
+                "y" | "yes" | "on" => true,
+                "n" | "no" | "off" => false,
+                _ => return Value::String(word),
+            };
+            let bare = text.lines().any(|line| {
+                let line = line.trim_end().trim_end_matches([',', '}', ']']).trim_end();
+                line.ends_with(&format!(": {word}")) || line.ends_with(&format!("- {word}"))
+            });
+            if bare { Value::Bool(flag) } else { Value::String(word) }
+        }
+        Value::Array(list) => list.into_iter().map(|value| yaml_booleans(value, text)).collect(),
+        Value::Object(map) => map.into_iter().map(|(name, value)| (name, yaml_booleans(value, text))).collect(),
+        other => other,
+    }
+}
+
+/// An object as it was sent, and what to warn about.
+pub struct Decoded {
+    /// The object; unknown fields are gone.
+    pub object: Value,
+    /// Texts of `Warning` headers.
+    pub warnings: Vec<String>,
+}
+
+/// Reads an object of the resource's kind.
+pub fn read_object(bytes: &[u8], media_type: &str, resource: &Resource, kind: &str, validation: Validation) -> Outcome<Decoded> {
+    let parsed = match media_type {
+        "" | "application/json" => parse_json(bytes).map_err(|error| unrecognised(bytes, kind, &error))?,
+        "application/yaml" => {
+            let value = parse_yaml(bytes).map_err(|error| unrecognised(bytes, kind, &error))?;
+            Parsed { value, duplicates: Vec::new() }
+        }
+        "application/vnd.kubernetes.protobuf" => {
+            return Err(Failure::unsupported("a request body in protobuf"));
+        }
+        other => return Err(unsupported_body(other)),
+    };
+    let mut object = parsed.value;
+    if !object.is_object() {
+        let got = if object.is_array() { "array" } else { "value" };
+        return Err(unrecognised(bytes, kind, &format!("json: cannot unmarshal {got} into Go value of type struct")));
+    }
+    check_kind(&mut object, resource, kind)?;
+    let warnings = check_fields(&mut object, parsed.duplicates, resource, kind, validation)?;
+    Ok(Decoded { object, warnings })
+}
+
+fn unsupported_body(_media_type: &str) -> Failure {
+    let accepted = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+    let message =
+        format!("the body of the request was in an unknown format - accepted media types include: {accepted}");
+    Failure::unsupported_media(message, false)
+}
+
+fn unrecognised(bytes: &[u8], kind: &str, error: &str) -> Failure {
+    let shown = if bytes.is_empty() { "<empty>".into() } else { String::from_utf8_lossy(bytes) };
+    Failure::bad_request(format!(
+        "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {error} ({shown})"
+    ))
+}
+
+/// Fills in an absent kind and version; another kind is refused.
+fn check_kind(object: &mut Value, resource: &Resource, kind: &str) -> Outcome<()> {
+    let want_version = resource.api_version();
+    let text = |name: &str| object[name].as_str().unwrap_or_default().to_owned();
+    let (got_version, got_kind) = (text("apiVersion"), text("kind"));
+    let short = got_version.rsplit('/').next().unwrap_or_default().to_owned();
+    if (got_version.is_empty() || got_version == want_version) && (got_kind.is_empty() || got_kind == kind) {
+        object["apiVersion"] = want_version.into();
+        object["kind"] = kind.into();
+        return Ok(());
+    }
+    if resource.custom.is_some() {
+        let message = if got_version == want_version {
+            format!("the kind in the data ({got_kind}) does not match the expected kind ({kind})")
+        } else {
+            format!("the API version in the data ({got_version}) does not match the expected API version ({want_version})")
+        };
+        return Err(Failure::bad_request(message));
+    }
+    let why = if got_version == want_version {
+        let package = if resource.group.is_empty() { "core" } else { resource.group.split('.').next().unwrap_or_default() };
+        format!("converting (v1.{got_kind}) to ({package}.{kind}): unknown conversion")
+    } else {
+        format!("no kind \"{got_kind}\" is registered for version \"{got_version}\" in scheme \"pkg/runtime/scheme.go:110\"")
+    };
+    let shown = if got_version == want_version { &short } else { &got_version };
+    Err(Failure::bad_request(format!("{got_kind} in version \"{shown}\" cannot be handled as a {kind}: {why}")))
+}
+
+/// Drops unknown fields, refuses or warns about them and about duplicates.
+pub fn check_fields(
+    object: &mut Value,
+    duplicates: Vec<String>,
+    resource: &Resource,
+    kind: &str,
+    validation: Validation,
+) -> Outcome<Vec<String>> {
+    let wrong = |why: &str| {
+        let message = match resource.custom {
+            Some(_) => why.to_owned(),
+            None => format!("{kind} in version \"{}\" cannot be handled as a {kind}: {why}", resource.version),
+        };
+        Failure::bad_request(message)
+    };
+    let surplus = if kind == resource.kind { decode(object, &resource.schema) } else { Ok(Default::default()) };
+    let unknown = match (surplus, &resource.custom) {
+        (Ok(surplus), _) => surplus.unknown,
+        // Types of custom resources are validated, not decoded: there the answer is a 422.
+        (Err(_), Some(_)) => Vec::new(),
+        (Err(error), None) => return Err(wrong(&error)),
+    };
+    let mut texts: Vec<String> = duplicates.iter().map(|path| format!("duplicate field \"{path}\"")).collect();
+    texts.extend(unknown.iter().map(|path| format!("unknown field \"{path}\"")));
+    match validation {
+        Validation::Strict if !texts.is_empty() => Err(wrong(&format!("strict decoding error: {}", texts.join(", ")))),
+        Validation::Warn => Ok(texts),
+        _ => Ok(Vec::new()),
+    }
+}
