@@ -101,7 +101,11 @@ pub fn go_syntax_error(bytes: &[u8], error: &serde_json::Error) -> String {
     if error.is_eof() {
         return "unexpected end of JSON input".into();
     }
-    let before = bytes.split(|byte| *byte == b'\n').take(error.line().saturating_sub(1)).map(|line| line.len() + 1).sum::<usize>();
+    let before = bytes
+        .split(|byte| *byte == b'\n')
+        .take(error.line().saturating_sub(1))
+        .map(|line| line.len() + 1)
+        .sum::<usize>();
     let at = (before + error.column()).saturating_sub(1);
     let character = char::from(*bytes.get(at).unwrap_or(&b' '));
     let previous = bytes[..at.min(bytes.len())].iter().rev().find(|byte| !byte.is_ascii_whitespace());
@@ -117,7 +121,8 @@ pub fn go_syntax_error(bytes: &[u8], error: &serde_json::Error) -> String {
 /// Parses YAML as Kubernetes does: by its JSON form, with the booleans of YAML 1.1.
 pub fn parse_yaml(bytes: &[u8]) -> Result<Value, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
-    let value: Value = serde_yaml::from_str(text).map_err(|error| format!("error converting YAML to JSON: yaml: {error}"))?;
+    let value: Value =
+        serde_yaml::from_str(text).map_err(|error| format!("error converting YAML to JSON: yaml: {error}"))?;
     Ok(yaml_booleans(value, text))
 }
 
@@ -151,7 +156,13 @@ pub struct Decoded {
 }
 
 /// Reads an object of the resource's kind.
-pub fn read_object(bytes: &[u8], media_type: &str, resource: &Resource, kind: &str, validation: Validation) -> Outcome<Decoded> {
+pub fn read_object(
+    bytes: &[u8],
+    media_type: &str,
+    resource: &Resource,
+    kind: &str,
+    validation: Validation,
+) -> Outcome<Decoded> {
     let parsed = match media_type {
         "" | "application/json" => parse_json(bytes).map_err(|error| unrecognised(bytes, kind, &error))?,
         "application/yaml" => {
@@ -202,15 +213,20 @@ fn check_kind(object: &mut Value, resource: &Resource, kind: &str) -> Outcome<()
         let message = if got_version == want_version {
             format!("the kind in the data ({got_kind}) does not match the expected kind ({kind})")
         } else {
-            format!("the API version in the data ({got_version}) does not match the expected API version ({want_version})")
+            format!(
+                "the API version in the data ({got_version}) does not match the expected API version ({want_version})"
+            )
         };
         return Err(Failure::bad_request(message));
     }
     let why = if got_version == want_version {
-        let package = if resource.group.is_empty() { "core" } else { resource.group.split('.').next().unwrap_or_default() };
+        let package =
+            if resource.group.is_empty() { "core" } else { resource.group.split('.').next().unwrap_or_default() };
         format!("converting (v1.{got_kind}) to ({package}.{kind}): unknown conversion")
     } else {
-        format!("no kind \"{got_kind}\" is registered for version \"{got_version}\" in scheme \"pkg/runtime/scheme.go:110\"")
+        format!(
+            "no kind \"{got_kind}\" is registered for version \"{got_version}\" in scheme \"pkg/runtime/scheme.go:110\""
+        )
     };
     let shown = if got_version == want_version { &short } else { &got_version };
     Err(Failure::bad_request(format!("{got_kind} in version \"{shown}\" cannot be handled as a {kind}: {why}")))

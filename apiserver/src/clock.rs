@@ -102,9 +102,20 @@ mod tests {
         let shown = |seconds| human(Duration::from_secs(seconds));
         let day = 86400;
         let cases = [
-            (0, "0s"), (119, "119s"), (120, "2m"), (303, "5m3s"), (600, "10m"), (10799, "179m"), (10800, "3h"),
-            (8 * 3600, "8h"), (47 * 3600, "47h"), (2 * day, "2d"), (5 * day + 7200, "5d2h"), (8 * day, "8d"),
-            (1056 * day, "2y326d"), (9 * 365 * day, "9y"),
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (303, "5m3s"),
+            (600, "10m"),
+            (10799, "179m"),
+            (10800, "3h"),
+            (8 * 3600, "8h"),
+            (47 * 3600, "47h"),
+            (2 * day, "2d"),
+            (5 * day + 7200, "5d2h"),
+            (8 * day, "8d"),
+            (1056 * day, "2y326d"),
+            (9 * 365 * day, "9y"),
         ];
         for (seconds, want) in cases {
             assert_eq!(shown(seconds), want, "{seconds}");

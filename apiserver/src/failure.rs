@@ -13,6 +13,8 @@ pub struct Failure {
     pub message: String,
     /// `details` of the Status.
     pub details: Option<Map<String, Value>>,
+    /// `metadata.continue`: lets a client of an expired list go on.
+    pub continue_token: Option<String>,
 }
 
 /// Result of anything that may refuse a request.
@@ -21,7 +23,7 @@ pub type Outcome<T> = Result<T, Failure>;
 impl Failure {
     fn new(code: u16, reason: &'static str, message: impl Into<String>, details: Option<Value>) -> Self {
         let details = details.and_then(|value| if let Value::Object(map) = value { Some(map) } else { None });
-        Self { code, reason, message: message.into(), details }
+        Self { code, reason, message: message.into(), details, continue_token: None }
     }
 
     /// 400.
@@ -108,7 +110,7 @@ impl Failure {
         insert_some(&mut details, "group", group);
         insert_some(&mut details, "kind", kind);
         details.insert("causes".into(), errors.iter().map(FieldError::cause).collect());
-        Self { code: 422, reason: "Invalid", message, details: Some(details) }
+        Self { code: 422, reason: "Invalid", message, details: Some(details), continue_token: None }
     }
 
     /// 422 for the options in a query or a delete body.
@@ -172,6 +174,9 @@ impl Failure {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "code": self.code,
         });
+        if let Some(token) = &self.continue_token {
+            status["metadata"]["continue"] = json!(token);
+        }
         if !self.reason.is_empty() {
             status["reason"] = json!(self.reason);
         }

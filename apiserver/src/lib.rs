@@ -1,10 +1,21 @@
-//! A Kubernetes-compatible API server.
+#![doc = include_str!("../README.md")]
 
+pub mod body;
+pub mod clock;
 pub mod failure;
 pub mod fields;
+pub mod kinds;
 pub mod patch;
 pub mod registry;
 pub mod request;
 pub mod schema;
 pub mod selector;
+pub mod server;
+pub mod state;
 pub mod store;
+pub mod table;
+pub mod verbs;
+pub mod view;
+pub mod watch;
+
+pub use server::{ApiServer, Options, StartError};

@@ -1,0 +1,212 @@
+//! What differs from kind to kind: defaults, what a create or update may set, validation, storage form.
+
+pub mod core;
+pub mod definition;
+pub mod events;
+pub mod names;
+pub mod service;
+pub mod workloads;
+
+use serde_json::{Value, json};
+
+use crate::failure::{Failure, FieldError, Outcome};
+use crate::registry::Resource;
+use crate::state::State;
+use crate::verbs::meta;
+
+fn id(resource: &Resource) -> (&str, &str) {
+    (resource.group.as_str(), resource.plural.as_str())
+}
+
+/// Defaults that depend on more than the absence of a field.
+pub fn default(resource: &Resource, object: &mut Value) {
+    match id(resource) {
+        ("", "services") => service::default(object),
+        ("", "namespaces") => core::default_namespace(object),
+        ("", "secrets") => core::default_secret(object),
+        ("", "pods") => workloads::default_pod(object),
+        ("", "nodes") => core::default_node(object),
+        ("apps", _) | ("batch", "jobs") => workloads::default_workload(&resource.plural, object),
+        ("rbac.authorization.k8s.io", _) => core::default_rbac(object),
+        ("apiextensions.k8s.io", _) => definition::default(object),
+        _ => {}
+    }
+}
+
+/// Whether objects have `metadata.generation`.
+pub fn has_generation(resource: &Resource) -> bool {
+    resource.custom.is_some()
+        || matches!(
+            resource.group.as_str(),
+            "apps" | "batch" | "policy" | "networking.k8s.io" | "apiextensions.k8s.io" | "discovery.k8s.io"
+        )
+        || matches!(id(resource), ("", "pods" | "replicationcontrollers"))
+}
+
+/// Whether an update needs a revision.
+pub fn requires_revision(resource: &Resource) -> bool {
+    resource.custom.is_some() || matches!(resource.group.as_str(), "apiextensions.k8s.io" | "coordination.k8s.io")
+}
+
+/// Whether PUT of a missing object makes it.
+pub fn may_create_on_update(resource: &Resource) -> bool {
+    matches!(id(resource), ("", "services" | "endpoints" | "limitranges" | "events") | ("events.k8s.io", _))
+        || matches!(resource.group.as_str(), "coordination.k8s.io" | "rbac.authorization.k8s.io" | "node.k8s.io")
+}
+
+/// Whether DELETE answers the object instead of a Status.
+pub fn delete_answers_object(resource: &Resource) -> bool {
+    matches!(id(resource), ("", "services" | "pods" | "serviceaccounts" | "namespaces") | ("apiextensions.k8s.io", _))
+}
+
+/// What a create may not set.
+pub fn prepare_create(resource: &Resource, object: &mut Value) {
+    let custom_status = resource.custom.as_ref().map(|custom| custom.status);
+    match id(resource) {
+        ("", "nodes") => {}
+        ("", "pods") => workloads::prepare_pod(object),
+        ("", "namespaces") => object["status"] = json!({"phase": "Active"}),
+        ("apiextensions.k8s.io", _) => definition::establish(object),
+        _ if custom_status == Some(false) => {}
+        _ if resource.subresource("status").is_some() => {
+            if let Some(object) = object.as_object_mut() {
+                object.remove("status");
+            }
+        }
+        _ => {}
+    }
+    if resource.custom.is_none() {
+        crate::schema::shape::fill_zero(object, &resource.schema);
+    }
+}
+
+/// What an update may not change: status from the main endpoint, all but status from `/status`.
+pub fn prepare_update(resource: &Resource, subresource: &str, object: &mut Value, current: &Value) {
+    let keep = |object: &mut Value, name: &str| {
+        let Some(object) = object.as_object_mut() else { return };
+        match current.get(name) {
+            Some(value) => object.insert(name.into(), value.clone()),
+            None => object.remove(name),
+        };
+    };
+    if subresource == "status" {
+        keep(object, "spec");
+        if let Some(custom) = &resource.custom {
+            let status = object.get("status").cloned();
+            let managed = object["metadata"].get("managedFields").cloned();
+            *object = current.clone();
+            let (Some(fields), Some(status)) = (object.as_object_mut(), status) else { return };
+            fields.insert("status".into(), status);
+            if let (Some(managed), true) = (managed, custom.status) {
+                object["metadata"]["managedFields"] = managed;
+            }
+        }
+    } else if resource.subresource("status").is_some() && id(resource) != ("", "nodes") {
+        keep(object, "status");
+    }
+    if id(resource) == ("", "services") {
+        service::carry_over(object, current);
+    }
+    if id(resource) == ("apiextensions.k8s.io", "customresourcedefinitions") && subresource.is_empty() {
+        definition::establish(object);
+    }
+}
+
+/// Whether the change raises the generation.
+pub fn raises_generation(resource: &Resource, old: &Value, new: &Value) -> bool {
+    if !has_generation(resource) {
+        return false;
+    }
+    let differs = |ignored: &[&str]| {
+        let bare = |object: &Value| {
+            let mut object = object.clone();
+            let Some(map) = object.as_object_mut() else { return object };
+            map.retain(|name, _| !ignored.contains(&name.as_str()));
+            object
+        };
+        bare(old) != bare(new)
+    };
+    match &resource.custom {
+        Some(custom) if custom.status => differs(&["metadata", "apiVersion", "kind", "status"]),
+        Some(_) => differs(&["metadata", "apiVersion", "kind"]),
+        None if resource.group == "discovery.k8s.io" => differs(&["metadata"]),
+        None => old["spec"] != new["spec"],
+    }
+}
+
+/// Gives a Service its addresses and ports; other kinds get nothing.
+pub fn allocate(state: &mut State, resource: &Resource, object: &mut Value, old: Option<&Value>) -> Outcome<()> {
+    if id(resource) == ("", "services") {
+        let State { allocations, chance, .. } = state;
+        let errors = allocations.give(chance, object, old);
+        if !errors.is_empty() {
+            return Err(Failure::invalid("", "Service", meta(object, "name"), &errors));
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong with an object, or with the change of one.
+pub fn validate(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let mut errors = names::metadata_errors(resource, object, old);
+    errors.extend(match id(resource) {
+        ("", "services") => service::validate(object, old),
+        ("", "configmaps") => core::validate_config_map(object, old),
+        ("", "secrets") => core::validate_secret(object, old),
+        _ => Vec::new(),
+    });
+    errors
+}
+
+/// Warnings that come with an object that is otherwise fine.
+pub fn warnings(_resource: &Resource, _object: &Value) -> Vec<String> {
+    Vec::new()
+}
+
+/// Refuses deletes that would take the cluster along.
+pub fn admit_delete(resource: &Resource, name: &str) -> Outcome<()> {
+    if id(resource) == ("", "namespaces") && ["default", "kube-system", "kube-public"].contains(&name) {
+        return Err(Failure::forbidden("", "namespaces", name, "this namespace may not be deleted"));
+    }
+    Ok(())
+}
+
+/// Seconds that an object gets to end.
+pub fn grace(resource: &Resource, live: &Value, asked: Option<i64>) -> i64 {
+    if id(resource) != ("", "pods") {
+        return 0;
+    }
+    let unscheduled = live["spec"]["nodeName"].as_str().unwrap_or_default().is_empty();
+    if unscheduled || matches!(live["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) {
+        return 0;
+    }
+    asked.or(live["spec"]["terminationGracePeriodSeconds"].as_i64()).unwrap_or(30).max(0)
+}
+
+/// What else changes when an object begins to end.
+pub fn on_terminating(resource: &Resource, object: &mut Value, _now: &str) {
+    if id(resource) == ("", "namespaces") {
+        object["status"]["phase"] = json!("Terminating");
+    }
+}
+
+/// The object as it is stored: one form for all versions.
+pub fn to_storage(object: Value, resource: &Resource) -> Value {
+    match id(resource) {
+        ("events.k8s.io", "events") => events::to_core(object),
+        _ => object,
+    }
+}
+
+/// The stored object in the version that was asked for.
+pub fn to_version(object: &Value, resource: &Resource) -> Value {
+    match id(resource) {
+        ("events.k8s.io", "events") => events::from_core(object),
+        _ => {
+            let mut object = object.clone();
+            object["apiVersion"] = json!(resource.api_version());
+            object["kind"] = json!(resource.kind);
+            object
+        }
+    }
+}

@@ -1,0 +1,476 @@
+//! Services: defaults, addresses and ports, and what is wrong with one.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use serde_json::{Value, json};
+
+use crate::clock::Chance;
+use crate::failure::FieldError;
+use crate::store::Key;
+
+const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
+const PORT: &str = "must be between 1 and 65535, inclusive";
+const TAKEN: &str = "provided port is already allocated";
+
+/// Addresses and ports in use, and the ranges that they come from.
+pub struct Allocations {
+    range: Ipv4Net,
+    ports: std::ops::RangeInclusive<u16>,
+    addresses: BTreeMap<Ipv4Addr, Key>,
+    node_ports: BTreeMap<u16, Key>,
+}
+
+impl Allocations {
+    /// Nothing is in use yet.
+    pub fn new(range: Ipv4Net, ports: std::ops::RangeInclusive<u16>) -> Self {
+        Self { range, ports, addresses: BTreeMap::new(), node_ports: BTreeMap::new() }
+    }
+
+    /// The address of `default/kubernetes`.
+    pub fn first_address(&self) -> String {
+        Ipv4Addr::from_bits(self.range.network().to_bits() + 1).to_string()
+    }
+
+    /// Keeps the books after a commit.
+    pub fn follow(&mut self, key: &Key, before: Option<&Value>, after: Option<&Value>) {
+        if &*key.resource != "/services" {
+            return;
+        }
+        if before.is_some() {
+            self.addresses.retain(|_, owner| owner != key);
+            self.node_ports.retain(|_, owner| owner != key);
+        }
+        if let Some(service) = after {
+            self.addresses.extend(addresses(service).into_iter().map(|address| (address, key.clone())));
+            self.node_ports.extend(node_ports(service).into_iter().map(|port| (port, key.clone())));
+        }
+    }
+
+    /// Gives a Service what it needs and has not; `old` is the Service before an update.
+    pub fn give(&self, chance: &mut Chance, service: &mut Value, old: Option<&Value>) -> Vec<FieldError> {
+        let kind = text(&service["spec"]["type"]).to_owned();
+        if kind == "ExternalName" {
+            for name in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+                drop_field(&mut service["spec"], name);
+            }
+            return Vec::new();
+        }
+        let mut errors = self.families(service);
+        if errors.is_empty() {
+            errors = self.address(chance, service, old);
+        }
+        if errors.is_empty() && (kind == "NodePort" || kind == "LoadBalancer") {
+            errors = self.give_ports(chance, service, old);
+        }
+        errors
+    }
+
+    fn families(&self, service: &mut Value) -> Vec<FieldError> {
+        let spec = &mut service["spec"];
+        let headless_bare = spec["clusterIP"] == "None" && spec["selector"].as_object().is_none_or(|s| s.is_empty());
+        if headless_bare && spec["ipFamilyPolicy"].is_null() && spec["ipFamilies"].is_null() {
+            spec["ipFamilyPolicy"] = json!("RequireDualStack");
+            spec["ipFamilies"] = json!(["IPv4", "IPv6"]);
+            return Vec::new();
+        }
+        if headless_bare {
+            return Vec::new();
+        }
+        if spec["ipFamilyPolicy"] == "RequireDualStack" {
+            let detail = "this cluster is not configured for dual-stack services";
+            return vec![FieldError::invalid("spec.ipFamilyPolicy", &spec["ipFamilyPolicy"], detail)];
+        }
+        for (index, family) in spec["ipFamilies"].as_array().into_iter().flatten().enumerate() {
+            if family != "IPv4" {
+                let field = format!("spec.ipFamilies[{index}]");
+                return vec![FieldError::invalid(field, family, "not configured on this cluster")];
+            }
+        }
+        if spec["ipFamilyPolicy"].is_null() {
+            spec["ipFamilyPolicy"] = json!("SingleStack");
+        }
+        if spec["ipFamilies"].is_null() {
+            spec["ipFamilies"] = json!(["IPv4"]);
+        }
+        Vec::new()
+    }
+
+    fn address(&self, chance: &mut Chance, service: &mut Value, old: Option<&Value>) -> Vec<FieldError> {
+        let spec = &mut service["spec"];
+        if spec["clusterIPs"].is_null() && !text(&spec["clusterIP"]).is_empty() {
+            spec["clusterIPs"] = json!([spec["clusterIP"]]);
+        }
+        let asked = text(&spec["clusterIPs"][0]).to_owned();
+        if asked == "None" {
+            return Vec::new();
+        }
+        if asked.is_empty() {
+            let Some(address) = self.free_address(chance) else {
+                return vec![FieldError::invalid(
+                    "spec.clusterIPs",
+                    &json!([]),
+                    "failed to allocate IP: range is full",
+                )];
+            };
+            spec["clusterIP"] = json!(address.to_string());
+            spec["clusterIPs"] = json!([address.to_string()]);
+            return Vec::new();
+        }
+        let own = old.is_some_and(|old| text(&old["spec"]["clusterIP"]) == asked);
+        // What is no address at all is left to validation.
+        let Ok(address) = asked.parse::<Ipv4Addr>() else { return Vec::new() };
+        let value = json!([asked]);
+        if !self.range.contains(&address) {
+            let detail = format!(
+                "failed to allocate IP {asked}: the provided IP ({asked}) is not in the valid range. The range of valid IPs is {}",
+                self.range
+            );
+            return vec![FieldError::invalid("spec.clusterIPs", &value, &detail)];
+        }
+        if !own && self.addresses.contains_key(&address) {
+            let detail = format!("failed to allocate IP {asked}: provided IP is already allocated");
+            return vec![FieldError::invalid("spec.clusterIPs", &value, &detail)];
+        }
+        Vec::new()
+    }
+
+    /// A free address of the upper part of the range; the lower part is for those who ask for one.
+    fn free_address(&self, chance: &mut Chance) -> Option<Ipv4Addr> {
+        let size = 1u32 << (32 - u32::from(self.range.prefix_len())).min(31);
+        let lower = (size / 16).clamp(16, 256).min(size / 2);
+        let base = self.range.network().to_bits();
+        let upper = (size - 1).saturating_sub(lower).max(1);
+        let start = chance.below(upper);
+        let high = (0..upper).map(|step| base + lower + (start + step) % upper);
+        let low = (1..lower).map(|step| base + step);
+        high.chain(low).map(Ipv4Addr::from_bits).find(|address| !self.addresses.contains_key(address))
+    }
+
+    fn give_ports(&self, chance: &mut Chance, service: &mut Value, old: Option<&Value>) -> Vec<FieldError> {
+        let own: Vec<u16> = old.map(node_ports).unwrap_or_default();
+        let mut given: Vec<(i64, String, u16)> = Vec::new();
+        let (mut errors, mut picked) = (Vec::new(), node_ports(service));
+        let balancer = service["spec"]["type"] == "LoadBalancer";
+        let wanted = !balancer || service["spec"]["allocateLoadBalancerNodePorts"] != false;
+        for (index, port) in service["spec"]["ports"].as_array_mut().into_iter().flatten().enumerate() {
+            let (number, protocol) = (port["port"].as_i64().unwrap_or(0), text(&port["protocol"]).to_owned());
+            match port["nodePort"].as_u64().unwrap_or(0) {
+                0 if wanted => {
+                    // The same port number with another protocol shares the node port.
+                    let shared =
+                        given.iter().find(|(n, p, _)| *n == number && *p != protocol).map(|(_, _, node)| *node);
+                    let Some(node) = shared.or_else(|| self.free_port(chance, &picked)) else {
+                        errors.push(FieldError::invalid(
+                            format!("spec.ports[{index}].nodePort"),
+                            &json!(0),
+                            "range is full",
+                        ));
+                        continue;
+                    };
+                    picked.push(node);
+                    given.push((number, protocol, node));
+                    port["nodePort"] = json!(node);
+                }
+                0 => {}
+                asked => {
+                    let field = format!("spec.ports[{index}].nodePort");
+                    let node = u16::try_from(asked).unwrap_or(0);
+                    if !self.ports.contains(&node) {
+                        let (low, high) = (self.ports.start(), self.ports.end());
+                        let detail = format!(
+                            "provided port is not in the valid range. The range of valid ports is {low}-{high}"
+                        );
+                        errors.push(FieldError::invalid(field, &json!(asked), &detail));
+                    } else if !own.contains(&node) && self.node_ports.contains_key(&node) {
+                        errors.push(FieldError::invalid(field, &json!(asked), TAKEN));
+                    } else {
+                        given.push((number, protocol, node));
+                    }
+                }
+            }
+        }
+        errors.extend(self.give_health_port(chance, service, &own, &picked));
+        errors
+    }
+
+    fn give_health_port(
+        &self,
+        chance: &mut Chance,
+        service: &mut Value,
+        own: &[u16],
+        picked: &[u16],
+    ) -> Option<FieldError> {
+        if !needs_health_port(service) {
+            return None;
+        }
+        match service["spec"]["healthCheckNodePort"].as_u64().unwrap_or(0) {
+            0 => service["spec"]["healthCheckNodePort"] = json!(self.free_port(chance, picked)?),
+            asked => {
+                let node = u16::try_from(asked).unwrap_or(0);
+                if !own.contains(&node) && self.node_ports.contains_key(&node) {
+                    return Some(FieldError::invalid("spec.healthCheckNodePort", &json!(asked), TAKEN));
+                }
+            }
+        }
+        None
+    }
+
+    fn free_port(&self, chance: &mut Chance, picked: &[u16]) -> Option<u16> {
+        let (low, size) = (u32::from(*self.ports.start()), self.ports.len() as u32);
+        let lower = (size / 32).clamp(16, 128).min(size / 2);
+        let upper = size - lower;
+        let start = chance.below(upper);
+        let high = (0..upper).map(|step| low + lower + (start + step) % upper);
+        let ports = high.chain(low..low + lower).filter_map(|port| u16::try_from(port).ok());
+        ports.into_iter().find(|port| !self.node_ports.contains_key(port) && !picked.contains(port))
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn drop_field(value: &mut Value, name: &str) {
+    if let Some(map) = value.as_object_mut() {
+        map.remove(name);
+    }
+}
+
+fn addresses(service: &Value) -> Vec<Ipv4Addr> {
+    service["spec"]["clusterIPs"].as_array().into_iter().flatten().filter_map(|ip| text(ip).parse().ok()).collect()
+}
+
+fn node_ports(service: &Value) -> Vec<u16> {
+    let ports = service["spec"]["ports"].as_array().into_iter().flatten().map(|port| &port["nodePort"]);
+    let all = ports.chain([&service["spec"]["healthCheckNodePort"]]);
+    all.filter_map(|port| u16::try_from(port.as_u64()?).ok()).filter(|port| *port != 0).collect()
+}
+
+fn needs_health_port(service: &Value) -> bool {
+    service["spec"]["type"] == "LoadBalancer" && service["spec"]["externalTrafficPolicy"] == "Local"
+}
+
+fn externally_accessible(spec: &Value) -> bool {
+    matches!(text(&spec["type"]), "NodePort" | "LoadBalancer")
+        || (spec["type"] == "ClusterIP" && spec["externalIPs"].as_array().is_some_and(|ips| !ips.is_empty()))
+}
+
+/// Defaults that depend on the type.
+pub(super) fn default(service: &mut Value) {
+    let spec = &mut service["spec"];
+    if !spec.is_object() {
+        return;
+    }
+    if spec["sessionAffinity"] == "ClientIP" && spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"].is_null() {
+        spec["sessionAffinityConfig"] = json!({"clientIP": {"timeoutSeconds": 10800}});
+    } else if spec["sessionAffinity"] == "None" {
+        drop_field(spec, "sessionAffinityConfig");
+    }
+    for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+        if matches!(&port["targetPort"], Value::Null) || port["targetPort"] == 0 || port["targetPort"] == "" {
+            port["targetPort"] = port["port"].clone();
+        }
+    }
+    let external = externally_accessible(spec);
+    if external && spec["externalTrafficPolicy"].is_null() {
+        spec["externalTrafficPolicy"] = json!("Cluster");
+    }
+    if spec["type"] != "ExternalName" && spec["internalTrafficPolicy"].is_null() {
+        spec["internalTrafficPolicy"] = json!("Cluster");
+    }
+    if spec["type"] == "LoadBalancer" {
+        if spec["allocateLoadBalancerNodePorts"].is_null() {
+            spec["allocateLoadBalancerNodePorts"] = json!(true);
+        }
+        let ingress = service["status"].pointer_mut("/loadBalancer/ingress").and_then(Value::as_array_mut);
+        for entry in ingress.into_iter().flatten() {
+            if !text(&entry["ip"]).is_empty() && entry["ipMode"].is_null() {
+                entry["ipMode"] = json!("VIP");
+            }
+        }
+    }
+}
+
+/// What an update leaves out and the server keeps: addresses, node ports, the health check port; and what a change of
+/// type gives back.
+pub(super) fn carry_over(service: &mut Value, old: &Value) {
+    let (new_type, old_type) = (text(&service["spec"]["type"]).to_owned(), text(&old["spec"]["type"]).to_owned());
+    let has_ports = |kind: &str| kind == "NodePort" || kind == "LoadBalancer";
+    let spec = &mut service["spec"];
+    if new_type != "ExternalName" && old_type != "ExternalName" {
+        if text(&spec["clusterIP"]).is_empty() && spec["clusterIPs"].is_null() {
+            for name in ["clusterIP", "clusterIPs"] {
+                spec[name] = old["spec"][name].clone();
+            }
+        }
+        for name in ["ipFamilies", "ipFamilyPolicy"] {
+            if spec[name].is_null() && !old["spec"][name].is_null() {
+                spec[name] = old["spec"][name].clone();
+            }
+        }
+    }
+    if has_ports(&new_type) && has_ports(&old_type) {
+        carry_ports(spec, &old["spec"]);
+    }
+    if needs_health_port(service) && needs_health_port(old) && service["spec"]["healthCheckNodePort"].is_null() {
+        service["spec"]["healthCheckNodePort"] = old["spec"]["healthCheckNodePort"].clone();
+    }
+    drop_unused(service, old, has_ports(&new_type));
+}
+
+fn carry_ports(spec: &mut Value, old: &Value) {
+    let used: Vec<Value> =
+        spec["ports"].as_array().into_iter().flatten().map(|port| port["nodePort"].clone()).collect();
+    let old: Vec<Value> = old["ports"].as_array().cloned().unwrap_or_default();
+    let single = old.len() == 1 && spec["ports"].as_array().is_some_and(|ports| ports.len() == 1);
+    for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+        if !port["nodePort"].is_null() {
+            continue;
+        }
+        let same = |other: &&Value| other["protocol"] == port["protocol"] && (single || other["port"] == port["port"]);
+        if let Some(found) = old.iter().find(same).map(|found| found["nodePort"].clone())
+            && !found.is_null()
+            && !used.contains(&found)
+        {
+            port["nodePort"] = found;
+        }
+    }
+}
+
+/// A field that the new type does not know and the client did not change is dropped rather than refused.
+fn drop_unused(service: &mut Value, old: &Value, has_ports: bool) {
+    let changed_type = service["spec"]["type"] != old["spec"]["type"];
+    if changed_type && !has_ports {
+        let old_ports = node_ports(old);
+        for port in service["spec"].get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+            if port["nodePort"].as_u64().is_some_and(|node| old_ports.iter().any(|old| u64::from(*old) == node)) {
+                drop_field(port, "nodePort");
+            }
+        }
+    }
+    let external = externally_accessible(&service["spec"]);
+    let keep = [
+        ("healthCheckNodePort", needs_health_port(service)),
+        ("externalTrafficPolicy", external),
+        ("allocateLoadBalancerNodePorts", service["spec"]["type"] == "LoadBalancer"),
+        ("loadBalancerClass", service["spec"]["type"] == "LoadBalancer"),
+    ];
+    for (name, kept) in keep {
+        if !kept && service["spec"][name] == old["spec"][name] {
+            drop_field(&mut service["spec"], name);
+        }
+    }
+}
+
+/// What is wrong with a Service.
+pub(super) fn validate(service: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let spec = &service["spec"];
+    let kind = text(&spec["type"]);
+    let mut errors = Vec::new();
+    let ports: Vec<&Value> = spec["ports"].as_array().into_iter().flatten().collect();
+    let headless = spec["clusterIP"] == "None";
+    if ports.is_empty() && !headless && kind != "ExternalName" {
+        errors.push(FieldError::required("spec.ports", ""));
+    }
+    if kind == "LoadBalancer" && headless {
+        errors.push(FieldError::invalid(
+            "spec.clusterIPs[0]",
+            &spec["clusterIP"],
+            "may not be set to 'None' for LoadBalancer services",
+        ));
+    }
+    if kind == "ExternalName" && text(&spec["externalName"]).is_empty() {
+        errors.push(FieldError::required("spec.externalName", ""));
+    }
+    for (index, port) in ports.iter().enumerate() {
+        errors.extend(port_errors(port, index, ports.len() > 1, &ports[..index]));
+    }
+    if !kind.is_empty() && !TYPES.contains(&kind) {
+        errors.push(FieldError::not_supported("spec.type", &spec["type"], &TYPES));
+    }
+    if kind == "ClusterIP" {
+        for (index, port) in ports.iter().enumerate() {
+            if port["nodePort"].as_u64().unwrap_or(0) != 0 {
+                let detail = "may not be used when `type` is 'ClusterIP'";
+                errors.push(FieldError::forbidden(format!("spec.ports[{index}].nodePort"), detail));
+            }
+        }
+    }
+    errors.extend(policy_errors(service));
+    errors.extend(old.map(|old| change_errors(service, old)).unwrap_or_default());
+    errors
+}
+
+fn port_errors(port: &Value, index: usize, named: bool, before: &[&Value]) -> Vec<FieldError> {
+    let field = |name: &str| format!("spec.ports[{index}].{name}");
+    let mut errors = Vec::new();
+    let name = text(&port["name"]);
+    if named && name.is_empty() {
+        errors.push(FieldError::required(field("name"), ""));
+    }
+    if !name.is_empty() && before.iter().any(|other| other["name"] == name) {
+        errors.push(FieldError::duplicate(field("name"), &port["name"]));
+    }
+    let valid = |value: &Value| value.as_i64().is_some_and(|number| (1..=65535).contains(&number));
+    if !valid(&port["port"]) {
+        errors.push(FieldError::invalid(field("port"), &port["port"], PORT));
+    }
+    if !["TCP", "UDP", "SCTP"].contains(&text(&port["protocol"])) {
+        errors.push(FieldError::not_supported(field("protocol"), &port["protocol"], &["SCTP", "TCP", "UDP"]));
+    }
+    if port["targetPort"].is_number() && !valid(&port["targetPort"]) {
+        errors.push(FieldError::invalid(field("targetPort"), &port["targetPort"], PORT));
+    }
+    errors
+}
+
+fn policy_errors(service: &Value) -> Vec<FieldError> {
+    let spec = &service["spec"];
+    let mut errors = Vec::new();
+    let balancer = spec["type"] == "LoadBalancer";
+    if !balancer && !spec["loadBalancerClass"].is_null() {
+        let detail = "may only be used when `type` is 'LoadBalancer'";
+        errors.push(FieldError::forbidden("spec.loadBalancerClass", detail));
+    }
+    for (index, range) in spec["loadBalancerSourceRanges"].as_array().into_iter().flatten().enumerate() {
+        if text(range).trim().parse::<ipnet::IpNet>().is_err() {
+            let field = format!("spec.LoadBalancerSourceRanges[{index}]");
+            let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+            errors.push(FieldError::invalid(field, range, detail));
+        }
+    }
+    let policy = &spec["externalTrafficPolicy"];
+    if !policy.is_null() && !externally_accessible(spec) {
+        let detail = "may only be set for externally-accessible services";
+        errors.push(FieldError::invalid("spec.externalTrafficPolicy", policy, detail));
+    }
+    if spec["healthCheckNodePort"].as_u64().unwrap_or(0) != 0 && !needs_health_port(service) {
+        let detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        errors.push(FieldError::invalid("spec.healthCheckNodePort", &spec["healthCheckNodePort"], detail));
+    }
+    errors
+}
+
+fn change_errors(service: &Value, old: &Value) -> Vec<FieldError> {
+    let (new, old) = (&service["spec"], &old["spec"]);
+    let mut errors = Vec::new();
+    if old["type"] != "ExternalName"
+        && new["type"] != "ExternalName"
+        && !text(&old["clusterIP"]).is_empty()
+        && new["clusterIP"] != old["clusterIP"]
+    {
+        let detail = "may not change once set";
+        errors.push(FieldError::invalid("spec.clusterIPs[0]", &new["clusterIP"], detail));
+    }
+    let balancers = new["type"] == "LoadBalancer" && old["type"] == "LoadBalancer";
+    if balancers && new["loadBalancerClass"] != old["loadBalancerClass"] {
+        errors.push(FieldError::invalid(
+            "spec.loadBalancerClass",
+            &new["loadBalancerClass"],
+            "may not change once set",
+        ));
+    }
+    errors
+}

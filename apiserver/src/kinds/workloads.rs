@@ -1,0 +1,135 @@
+//! Pods and what makes them.
+
+use serde_json::{Value, json};
+
+/// Defaults of a pod that its template does not have.
+pub(super) fn default_pod(object: &mut Value) {
+    default_pod_spec(&mut object["spec"]);
+    let Some(spec) = object["spec"].as_object_mut() else { return };
+    spec.entry("enableServiceLinks").or_insert(json!(true));
+    for container in object["spec"]["containers"].as_array_mut().into_iter().flatten() {
+        // What is limited and not requested is requested.
+        let limits = container["resources"]["limits"].clone();
+        for (name, value) in limits.as_object().into_iter().flatten() {
+            if container["resources"]["requests"].get(name).is_none() {
+                container["resources"]["requests"][name] = value.clone();
+            }
+        }
+    }
+}
+
+fn default_pod_spec(spec: &mut Value) {
+    if !spec.is_object() {
+        return;
+    }
+    let host = spec["hostNetwork"] == true;
+    for list in ["containers", "initContainers"] {
+        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            default_container(container, host);
+        }
+    }
+    for volume in spec.get_mut("volumes").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(volume) = volume.as_object_mut()
+            && volume.len() == 1
+            && volume.contains_key("name")
+        {
+            volume.insert("emptyDir".into(), json!({}));
+        }
+    }
+    let account = spec["serviceAccountName"].as_str().or(spec["serviceAccount"].as_str()).map(str::to_owned);
+    if let Some(account) = account {
+        spec["serviceAccountName"] = json!(account);
+        spec["serviceAccount"] = json!(account);
+    }
+}
+
+fn default_container(container: &mut Value, host: bool) {
+    if container["imagePullPolicy"].is_null() {
+        let image = container["image"].as_str().unwrap_or_default();
+        let name = image.rsplit('/').next().unwrap_or_default();
+        let latest = !name.contains('@') && name.split_once(':').is_none_or(|(_, tag)| tag == "latest");
+        container["imagePullPolicy"] = json!(if latest { "Always" } else { "IfNotPresent" });
+    }
+    if host {
+        for port in container.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+            if port["hostPort"].is_null() {
+                port["hostPort"] = port["containerPort"].clone();
+            }
+        }
+    }
+}
+
+/// Defaults of Deployments and their like.
+pub(super) fn default_workload(plural: &str, object: &mut Value) {
+    default_pod_spec(&mut object["spec"]["template"]["spec"]);
+    if !object["spec"].is_object() {
+        return;
+    }
+    match plural {
+        "deployments" => {
+            let strategy = &mut object["spec"]["strategy"];
+            if strategy["type"].is_null() {
+                strategy["type"] = json!("RollingUpdate");
+            }
+            if strategy["type"] == "RollingUpdate" {
+                fill(&mut strategy["rollingUpdate"], &[("maxSurge", json!("25%")), ("maxUnavailable", json!("25%"))]);
+            }
+        }
+        "daemonsets" => {
+            let strategy = &mut object["spec"]["updateStrategy"];
+            if strategy["type"].is_null() {
+                strategy["type"] = json!("RollingUpdate");
+            }
+            if strategy["type"] == "RollingUpdate" {
+                fill(&mut strategy["rollingUpdate"], &[("maxSurge", json!(0)), ("maxUnavailable", json!(1))]);
+            }
+        }
+        "statefulsets" => {
+            let strategy = &mut object["spec"]["updateStrategy"];
+            if strategy["type"].is_null() {
+                strategy["type"] = json!("RollingUpdate");
+            }
+            if strategy["type"] == "RollingUpdate" {
+                fill(&mut strategy["rollingUpdate"], &[("partition", json!(0))]);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn fill(value: &mut Value, fields: &[(&str, Value)]) {
+    for (name, default) in fields {
+        if value[*name].is_null() {
+            value[*name] = default.clone();
+        }
+    }
+}
+
+/// A new pod is pending; its status is the server's.
+pub(super) fn prepare_pod(object: &mut Value) {
+    object["status"] = json!({"phase": "Pending", "qosClass": quality(object)});
+}
+
+fn quality(pod: &Value) -> &'static str {
+    let containers: Vec<&Value> = ["containers", "initContainers"]
+        .iter()
+        .flat_map(|list| pod["spec"][*list].as_array().into_iter().flatten())
+        .collect();
+    let resource = |container: &Value, kind: &str, name: &str| container["resources"][kind].get(name).cloned();
+    let any = containers.iter().any(|container| {
+        ["requests", "limits"]
+            .iter()
+            .any(|kind| ["cpu", "memory"].iter().any(|name| resource(container, kind, name).is_some()))
+    });
+    let all = containers.iter().all(|container| {
+        ["cpu", "memory"].iter().all(|name| {
+            let limit = resource(container, "limits", name);
+            limit.is_some() && resource(container, "requests", name).is_none_or(|request| Some(request) == limit)
+        })
+    });
+    match (any, all) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+    }
+}

@@ -1,0 +1,405 @@
+//! The server: options, routing, and the `tower` service.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use http::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT, VARY, WARNING};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use serde_json::{Value, json};
+
+use crate::clock::{Chance, Clock, RuntimeClock};
+use crate::failure::{Failure, Outcome};
+use crate::kinds::service::Allocations;
+use crate::registry::{Registry, discovery};
+use crate::request::{Accepted, Form, Query, Target, negotiate};
+use crate::schema::builtin;
+use crate::state::State;
+use crate::store::{Durability, LogError, Retention, Store};
+use crate::verbs::{Call, Written, create, delete, locked, patch, read, update};
+use crate::view::{Include, render};
+use crate::watch::Watch;
+
+/// Largest request body, as the real server has it.
+const BODY_MAX: usize = 3 << 20;
+
+/// Body of an answer; a watch's goes on.
+pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// How a server is made.
+pub struct Options {
+    /// Where the log is; in memory only without.
+    pub log: Option<std::path::PathBuf>,
+    /// When a write counts as written.
+    pub durability: Durability,
+    /// How much history is kept.
+    pub retention: Retention,
+    /// Decides uids, generated names, addresses and ports.
+    pub seed: u64,
+    /// Now; the runtime's clock from the system's time on, if nothing is said.
+    pub clock: Option<Arc<dyn Clock>>,
+    /// Range of cluster IPs.
+    pub service_range: ipnet::Ipv4Net,
+    /// Range of node ports.
+    pub node_ports: std::ops::RangeInclusive<u16>,
+    /// Shown to clients that ask where the server is.
+    pub address: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            log: None,
+            durability: Durability::default(),
+            retention: Retention::default(),
+            seed: fastrand::u64(..),
+            clock: None,
+            service_range: ipnet::Ipv4Net::new_assert(std::net::Ipv4Addr::new(10, 96, 0, 0), 16),
+            node_ports: 30000..=32767,
+            address: "127.0.0.1:6443".into(),
+        }
+    }
+}
+
+/// The server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log cannot be used.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The table of built-in resources is wrong.
+    #[error("{0}")]
+    Registry(String),
+    /// What every cluster has could not be made.
+    #[error("bootstrap: {0}")]
+    Bootstrap(String),
+}
+
+/// A Kubernetes-compatible API server; a `tower` service that is cheap to clone.
+#[derive(Clone)]
+pub struct ApiServer {
+    state: Arc<Mutex<State>>,
+    address: Arc<str>,
+}
+
+impl ApiServer {
+    /// Starts a server.
+    ///
+    /// # Errors
+    /// The log cannot be opened, or is damaged.
+    pub fn start(options: Options) -> Result<Self, StartError> {
+        let store = match &options.log {
+            Some(path) => Store::open(path, options.retention, options.durability)?,
+            None => Store::in_memory(options.retention),
+        };
+        let registry = Registry::builtin(|name| builtin::types().get(name).cloned()).map_err(StartError::Registry)?;
+        let clock = options.clock.unwrap_or_else(|| Arc::new(RuntimeClock::starting_at(jiff::Timestamp::now())));
+        let allocations = Allocations::new(options.service_range, options.node_ports);
+        let mut state = State { store, registry, chance: Chance::seeded(options.seed), allocations, clock };
+        state.restore();
+        state.bootstrap().map_err(|failure| StartError::Bootstrap(failure.message))?;
+        Ok(Self { state: Arc::new(Mutex::new(state)), address: Arc::from(options.address) })
+    }
+
+    /// Forgets history before a revision, as compaction does: older watches and exact lists are told 410.
+    pub fn compact(&self, revision: u64) {
+        locked(&self.state).store.compact(revision);
+    }
+
+    /// The newest revision.
+    pub fn revision(&self) -> u64 {
+        locked(&self.state).store.revision()
+    }
+
+    /// Answers one request.
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (parts, body) = request.into_parts();
+        let body = match Limited::new(body, BODY_MAX).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(_) => {
+                return failed(&Failure::too_large(format!("the request body is larger than {BODY_MAX} bytes")));
+            }
+        };
+        let query = Query::parse(parts.uri.query());
+        let path = parts.uri.path();
+        if let Some(answer) = self.document(&parts.method, path, &parts.headers) {
+            return answer.unwrap_or_else(|failure| failed(&failure));
+        }
+        match self.resource(&parts.method, path, query, &parts.headers, body) {
+            Ok(answer) => answer,
+            Err(Refusal::NoPath) => text(StatusCode::NOT_FOUND, "404 page not found\n"),
+            Err(Refusal::Failed(failure)) => failed(&failure),
+        }
+    }
+
+    /// Discovery, version and health.
+    fn document(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<Outcome<Response<Body>>> {
+        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        let known = match parts[..] {
+            ["healthz" | "livez" | "readyz"] | ["healthz" | "livez" | "readyz", "ping" | "log" | "etcd"] => {
+                return Some(Ok(text(StatusCode::OK, "ok")));
+            }
+            ["version"] | ["api"] | ["apis"] | ["api", "v1"] | ["apis", _] | ["apis", _, _] => true,
+            _ => false,
+        };
+        if !known {
+            return None;
+        }
+        if *method != Method::GET {
+            return Some(Err(Failure::method_not_allowed()));
+        }
+        Some(self.discover(&parts, headers))
+    }
+
+    fn discover(&self, parts: &[&str], headers: &HeaderMap) -> Outcome<Response<Body>> {
+        let aggregated = matches!(parts, ["api"] | ["apis"]);
+        let accepted = negotiate(headers, |form| match form {
+            Form::Object => true,
+            Form::Discovery => aggregated,
+            _ => false,
+        })?;
+        let state = locked(&self.state);
+        let registry = &state.registry;
+        let found = match parts {
+            ["version"] => Some(version()),
+            ["api"] | ["apis"] if accepted.form == Form::Discovery => {
+                let body = discovery::aggregated(registry, parts[0] == "api");
+                let kind = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+                let mut answer = json_answer(200, &body);
+                answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+                answer.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+                return Ok(answer);
+            }
+            ["api"] => Some(discovery::core_versions(&self.address)),
+            ["apis"] => Some(discovery::groups(registry)),
+            ["api", version] => discovery::resources(registry, "", version),
+            ["apis", group] => discovery::group(registry, group),
+            ["apis", group, version] => match discovery::resources(registry, group, version) {
+                None if served_group(registry, group) && !custom_group(registry, group) => {
+                    return Err(Failure::no_such_resource());
+                }
+                other => other,
+            },
+            _ => None,
+        };
+        Ok(match found {
+            Some(body) => encode(200, &body, accepted),
+            None => text(StatusCode::NOT_FOUND, "404 page not found\n"),
+        })
+    }
+
+    fn resource(
+        &self,
+        method: &Method,
+        path: &str,
+        query: Query,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Response<Body>, Refusal> {
+        let target = Target::parse(path).ok_or(Refusal::NoPath)?;
+        let resource = {
+            let state = locked(&self.state);
+            let found = state.registry.find(&target.group, &target.version, &target.resource);
+            match found {
+                Some(resource) => Arc::clone(resource),
+                None if !served_group(&state.registry, &target.group) => return Err(Refusal::NoPath),
+                None if custom_group(&state.registry, &target.group)
+                    && state.registry.of_version(&target.group, &target.version).next().is_none() =>
+                {
+                    return Err(Refusal::NoPath);
+                }
+                None => return Err(Failure::no_such_resource().into()),
+            }
+        };
+        let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
+        let media_type = header(CONTENT_TYPE).split(';').next().unwrap_or_default().trim().to_owned();
+        let user_agent = header(USER_AGENT).to_owned();
+        let call = Call { target, query, resource, media_type, body, user_agent };
+        check_scope(method, &call)?;
+        Ok(self.serve(method, call, headers)?)
+    }
+
+    fn serve(&self, method: &Method, call: Call, headers: &HeaderMap) -> Outcome<Response<Body>> {
+        let collection = call.target.name.is_empty();
+        let watching = *method == Method::GET
+            && (call.target.watch || (collection && call.query.has("watch") && call.query.flag("watch")));
+        let wanted = negotiate(headers, |form| match form {
+            Form::Object | Form::Table(_) => true,
+            Form::Partial(_) => !collection || watching,
+            Form::PartialList(_) => collection && !watching,
+            Form::Discovery => false,
+        })?;
+        let include = Include::parse(call.query.get("includeObject"));
+        if watching {
+            let watch = Watch::open(&self.state, Arc::new(call), wanted.form)?;
+            return Ok(stream(watch));
+        }
+        let mut state = locked(&self.state);
+        let now = state.clock.now();
+        let written = verb(&mut state, method, &call)?;
+        drop(state);
+        let body = render(written.object, wanted.form, include, &call.resource, now);
+        let mut answer = encode(written.code, &body, wanted);
+        for warning in &written.warnings {
+            let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
+            if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+                answer.headers_mut().append(WARNING, value);
+            }
+        }
+        Ok(answer)
+    }
+}
+
+fn verb(state: &mut State, method: &Method, call: &Call) -> Outcome<Written> {
+    let collection = call.target.name.is_empty();
+    let found = |object| Ok(Written { code: 200, object, warnings: Vec::new() });
+    let name = match (method.as_str(), collection) {
+        ("GET" | "HEAD", true) => "list",
+        ("GET" | "HEAD", false) => "get",
+        ("POST", true) => "create",
+        ("POST", false) if !call.target.subresource.is_empty() => "create",
+        ("PUT", false) => "update",
+        ("PATCH", false) => "patch",
+        ("DELETE", true) => "deletecollection",
+        ("DELETE", false) => "delete",
+        _ => return Err(Failure::method_not_allowed()),
+    };
+    match call.target.subresource.as_str() {
+        "" if !call.resource.allows(name) => return Err(Failure::method_not_allowed()),
+        "" => {}
+        sub => match call.resource.subresource(sub) {
+            None => return Err(Failure::no_such_resource()),
+            Some(found) if !found.verbs.contains(&name) => return Err(Failure::method_not_allowed()),
+            Some(_) if sub == "status" => {}
+            Some(_) => return Err(Failure::unsupported(&format!("{name} of {}/{sub}", call.resource.plural))),
+        },
+    }
+    if matches!(call.resource.group.as_str(), "authentication.k8s.io" | "authorization.k8s.io")
+        || call.resource.plural == "bindings"
+    {
+        return Err(Failure::unsupported(&format!("{name} of {}", call.resource.plural)));
+    }
+    match name {
+        "list" => found(read::list(state, call)?),
+        "get" => found(read::get(state, call)?),
+        "create" => create::create(state, call),
+        "update" => update::update(state, call),
+        "patch" => patch::patch(state, call),
+        "delete" => found(delete::delete(state, call)?),
+        _ => found(delete::delete_collection(state, call)?),
+    }
+}
+
+enum Refusal {
+    NoPath,
+    Failed(Failure),
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+fn served_group(registry: &Registry, group: &str) -> bool {
+    registry.all().iter().any(|resource| resource.group == group)
+}
+
+fn custom_group(registry: &Registry, group: &str) -> bool {
+    registry.all().iter().any(|resource| resource.group == group && resource.custom.is_some())
+}
+
+/// A namespaced object has its namespace in the path, another has none.
+fn check_scope(method: &Method, call: &Call) -> Result<(), Failure> {
+    let (resource, target) = (&call.resource, &call.target);
+    if !resource.namespaced && !target.namespace.is_empty() {
+        return Err(Failure::no_such_resource());
+    }
+    if resource.namespaced && target.namespace.is_empty() {
+        if !target.name.is_empty() {
+            return Err(Failure::no_such_resource());
+        }
+        if *method != Method::GET {
+            return Err(Failure::method_not_allowed());
+        }
+    }
+    Ok(())
+}
+
+fn version() -> Value {
+    json!({"major": "1", "minor": "34", "emulationMajor": "1", "emulationMinor": "34", "minCompatibilityMajor": "1",
+        "minCompatibilityMinor": "33", "gitVersion": "v1.34.4", "gitCommit": "unknown", "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z", "goVersion": "none", "compiler": "rustc", "platform": "linux/amd64"})
+}
+
+fn answer(code: u16, kind: &'static str, body: Bytes) -> Response<Body> {
+    let full = Full::new(body).map_err(|never| match never {}).boxed_unsync();
+    let mut answer = Response::new(full);
+    *answer.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer
+}
+
+fn json_answer(code: u16, body: &Value) -> Response<Body> {
+    let mut text = body.to_string();
+    text.push('\n');
+    answer(code, "application/json", Bytes::from(text))
+}
+
+fn encode(code: u16, body: &Value, accepted: Accepted) -> Response<Body> {
+    if accepted.yaml
+        && let Ok(text) = serde_yaml::to_string(body)
+    {
+        return answer(code, "application/yaml", Bytes::from(text));
+    }
+    json_answer(code, body)
+}
+
+fn text(code: StatusCode, body: &'static str) -> Response<Body> {
+    answer(code.as_u16(), "text/plain; charset=utf-8", Bytes::from_static(body.as_bytes()))
+}
+
+fn failed(failure: &Failure) -> Response<Body> {
+    let mut answer = json_answer(failure.code, &failure.status());
+    if let Some(seconds) = failure.retry_after() {
+        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    answer
+}
+
+fn stream(watch: Watch) -> Response<Body> {
+    let frames = watch.lines().map(|line| Ok(http_body::Frame::data(line)));
+    let mut answer = Response::new(StreamBody::new(frames).boxed_unsync());
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
+
+impl<B> tower_service::Service<Request<B>> for ApiServer
+where
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let server = self.clone();
+        Box::pin(async move { Ok(server.handle(request).await) })
+    }
+}

@@ -1,0 +1,131 @@
+//! Everything behind the lock: the store, what is served, chance, and what Services have been given.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::clock::{Chance, Clock, seconds};
+use crate::failure::{Failure, Outcome};
+use crate::kinds::service::Allocations;
+use crate::registry::{Registry, Resource};
+use crate::store::{Key, Store};
+
+/// The server's state; every request that writes holds it from reading to committing.
+pub struct State {
+    /// All objects.
+    pub store: Store,
+    /// All resources.
+    pub registry: Registry,
+    /// Uids and names.
+    pub chance: Chance,
+    /// Cluster IPs and node ports in use.
+    pub allocations: Allocations,
+    /// Now.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl State {
+    /// The key of an object.
+    pub fn key(resource: &Resource, namespace: &str, name: &str) -> Key {
+        Key { resource: Arc::clone(&resource.storage), namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+
+    /// The object, or 404.
+    pub fn read(&self, resource: &Resource, namespace: &str, name: &str) -> Outcome<Arc<Value>> {
+        let key = Self::key(resource, namespace, name);
+        match self.store.get(&key) {
+            Some(object) => Ok(Arc::clone(object)),
+            None => Err(Failure::not_found(&resource.group, &resource.plural, name)),
+        }
+    }
+
+    /// The namespace object.
+    pub fn namespace(&self, name: &str) -> Option<&Arc<Value>> {
+        let key = Key { resource: Arc::from("/namespaces"), namespace: String::new(), name: name.to_owned() };
+        self.store.get(&key)
+    }
+
+    /// Whole seconds of now.
+    pub fn now(&self) -> String {
+        seconds(self.clock.now())
+    }
+
+    /// Commits an object and keeps the books that follow from it.
+    pub fn put(&mut self, key: Key, object: Value) -> Outcome<Arc<Value>> {
+        let before = self.store.get(&key).cloned();
+        let after = self.store.put(key.clone(), object).map_err(|error| Failure::unavailable(error.to_string()))?;
+        self.allocations.follow(&key, before.as_deref(), Some(&after));
+        self.follow_definitions(&key);
+        Ok(after)
+    }
+
+    /// Deletes an object; the answer carries the revision of the delete.
+    pub fn remove(&mut self, key: &Key) -> Outcome<Option<Arc<Value>>> {
+        let before = self.store.get(key).cloned();
+        let gone = self.store.delete(key).map_err(|error| Failure::unavailable(error.to_string()))?;
+        self.allocations.follow(key, before.as_deref(), None);
+        self.follow_definitions(key);
+        Ok(gone)
+    }
+
+    fn follow_definitions(&mut self, key: &Key) {
+        if &*key.resource == crate::kinds::definition::STORAGE {
+            self.rebuild_custom();
+        }
+    }
+
+    /// Serves what the stored definitions say.
+    pub fn rebuild_custom(&mut self) {
+        let storage: Arc<str> = Arc::from(crate::kinds::definition::STORAGE);
+        let custom =
+            self.store.list(&storage, "").flat_map(|(_, object)| crate::kinds::definition::resources(object)).collect();
+        self.registry.set_custom(custom);
+    }
+
+    /// Rebuilds what follows from the stored objects, after the log was replayed.
+    pub fn restore(&mut self) {
+        let services: Arc<str> = Arc::from("/services");
+        let stored: Vec<_> = self.store.list(&services, "").map(|(k, o)| (k.clone(), Arc::clone(o))).collect();
+        for (key, object) in stored {
+            self.allocations.follow(&key, None, Some(&object));
+        }
+        self.rebuild_custom();
+    }
+
+    /// Makes what every cluster has, if it is not there.
+    pub fn bootstrap(&mut self) -> Outcome<()> {
+        for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
+            let labels = json!({"kubernetes.io/metadata.name": name});
+            let object = json!({
+                "kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name, "labels": labels},
+                "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"},
+            });
+            self.make(Key { resource: Arc::from("/namespaces"), namespace: String::new(), name: name.into() }, object)?;
+        }
+        let address = self.allocations.first_address();
+        let port = json!({"name": "https", "protocol": "TCP", "port": 443, "targetPort": 6443});
+        let service = json!({
+            "kind": "Service", "apiVersion": "v1",
+            "metadata": {"name": "kubernetes", "namespace": "default",
+                "labels": {"component": "apiserver", "provider": "kubernetes"}},
+            "spec": {"ports": [port], "clusterIP": address, "clusterIPs": [address], "type": "ClusterIP",
+                "sessionAffinity": "None", "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack",
+                "internalTrafficPolicy": "Cluster"},
+            "status": {"loadBalancer": {}},
+        });
+        self.make(
+            Key { resource: Arc::from("/services"), namespace: "default".into(), name: "kubernetes".into() },
+            service,
+        )
+    }
+
+    /// Stores an object with an identity, unless one is there.
+    pub fn make(&mut self, key: Key, mut object: Value) -> Outcome<()> {
+        if self.store.get(&key).is_none() {
+            object["metadata"]["uid"] = json!(self.chance.uid());
+            object["metadata"]["creationTimestamp"] = json!(self.now());
+            self.put(key, object)?;
+        }
+        Ok(())
+    }
+}

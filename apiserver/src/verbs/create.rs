@@ -1,0 +1,150 @@
+//! POST, and the creating half of apply and of updates that may create.
+
+use serde_json::{Value, json};
+
+use super::{Call, Written, in_version, meta};
+use crate::body::read_object;
+use crate::failure::{Failure, FieldError, Outcome};
+use crate::fields::managed;
+use crate::kinds;
+use crate::request::WriteOptions;
+use crate::schema::shape;
+use crate::state::State;
+
+/// Names that may be tried for `generateName`.
+const NAME_ATTEMPTS: usize = 8;
+
+/// Creates the object in the body.
+pub fn create(state: &mut State, call: &Call) -> Outcome<Written> {
+    let options = WriteOptions::parse(&call.query, "CreateOptions", &call.user_agent)?;
+    let decoded = read_object(&call.body, &call.media_type, &call.resource, &call.resource.kind, options.validation)?;
+    let mut object = decoded.object;
+    adopt_namespace(&mut object, call)?;
+    finish(&mut object, call);
+    let base = zero(call);
+    managed::update(&base, &mut object, &call.write(&options, false, state.now()), true);
+    let stored = insert(state, call, object, options.dry_run)?;
+    let mut warnings = decoded.warnings;
+    warnings.extend(kinds::warnings(&call.resource, &stored));
+    Ok(Written { code: 201, object: stored, warnings })
+}
+
+/// What the real server's types hold before anybody sets anything.
+pub fn zero(call: &Call) -> Value {
+    let mut base = json!({"metadata": {}});
+    if call.resource.custom.is_none() {
+        shape::fill_zero(&mut base, &call.resource.schema);
+    }
+    base
+}
+
+/// Defaults, and the form in which the kind is held.
+pub fn finish(object: &mut Value, call: &Call) {
+    if !object["metadata"].is_object() {
+        object["metadata"] = json!({});
+    }
+    if call.resource.custom.is_none() {
+        shape::normalise(object, &call.resource.schema);
+        shape::default(object, &call.resource.schema);
+    }
+    kinds::default(&call.resource, object);
+}
+
+fn adopt_namespace(object: &mut Value, call: &Call) -> Outcome<()> {
+    if !object["metadata"].is_object() {
+        object["metadata"] = json!({});
+    }
+    let own = meta(object, "namespace");
+    if call.resource.namespaced {
+        if !own.is_empty() && own != call.target.namespace {
+            let message = "the namespace of the provided object does not match the namespace sent on the request";
+            return Err(Failure::bad_request(message));
+        }
+        object["metadata"]["namespace"] = json!(call.target.namespace);
+    } else if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.remove("namespace");
+    }
+    Ok(())
+}
+
+/// Admits, identifies, validates and stores a new object; `call.target.name` is not looked at.
+pub fn insert(state: &mut State, call: &Call, mut object: Value, dry_run: bool) -> Outcome<Value> {
+    let resource = &call.resource;
+    admit_namespace(state, call, &object)?;
+    if resource.custom.as_ref().is_some_and(|custom| custom.terminating) {
+        let why = "create not allowed while custom resource definition is terminating";
+        return Err(Failure::forbidden(&resource.group, &resource.plural, meta(&object, "name"), why));
+    }
+    let revision = meta(&object, "resourceVersion").to_owned();
+    identify(state, call, &mut object);
+    kinds::prepare_create(resource, &mut object);
+    kinds::allocate(state, resource, &mut object, None)?;
+    let errors = kinds::validate(resource, &object, None);
+    if !errors.is_empty() {
+        return Err(Failure::invalid(&resource.group, &resource.kind, meta(&object, "name"), &errors));
+    }
+    let generated = object["metadata"]["generateName"].is_string() && call.target.name.is_empty();
+    for attempt in 1.. {
+        let key = State::key(resource, meta(&object, "namespace"), meta(&object, "name"));
+        let Some(existing) = state.store.get(&key) else { break };
+        if !generated || attempt == NAME_ATTEMPTS {
+            let terminating = existing["metadata"]["deletionTimestamp"].is_string();
+            let name = meta(&object, "name");
+            return Err(Failure::already_exists(&resource.group, &resource.plural, name, terminating));
+        }
+        object["metadata"]["name"] = json!(state.chance.name(meta(&object, "generateName")));
+    }
+    if !revision.is_empty() {
+        return Err(Failure::plain("resourceVersion should not be set on objects to be created"));
+    }
+    if dry_run {
+        return Ok(in_version(&object, resource));
+    }
+    let key = State::key(resource, meta(&object, "namespace"), meta(&object, "name"));
+    let stored = state.put(key, kinds::to_storage(object, resource))?;
+    Ok(in_version(&stored, resource))
+}
+
+fn admit_namespace(state: &State, call: &Call, object: &Value) -> Outcome<()> {
+    if !call.resource.namespaced {
+        return Ok(());
+    }
+    let name = &call.target.namespace;
+    let Some(namespace) = state.namespace(name) else {
+        return Err(Failure::not_found("", "namespaces", name));
+    };
+    if namespace["metadata"]["deletionTimestamp"].is_string() {
+        let why = format!("unable to create new content in namespace {name} because it is being terminated");
+        let failure = Failure::forbidden(&call.resource.group, &call.resource.plural, meta(object, "name"), &why);
+        let text = format!("namespace {name} is being terminated");
+        return Err(failure.with_cause("NamespaceTerminating", &text, "metadata.namespace"));
+    }
+    Ok(())
+}
+
+fn identify(state: &mut State, call: &Call, object: &mut Value) {
+    let now = state.now();
+    let uid = state.chance.uid();
+    let prefix = meta(object, "generateName").to_owned();
+    if meta(object, "name").is_empty() && !prefix.is_empty() {
+        object["metadata"]["name"] = json!(state.chance.name(&prefix));
+    }
+    let Some(metadata) = object["metadata"].as_object_mut() else { return };
+    for name in ["resourceVersion", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+        metadata.remove(name);
+    }
+    metadata.insert("uid".into(), json!(uid));
+    metadata.insert("creationTimestamp".into(), json!(now));
+    if kinds::has_generation(&call.resource) {
+        metadata.insert("generation".into(), json!(1));
+    }
+}
+
+/// 422 for a missing or malformed name, on any kind.
+pub fn name_errors(object: &Value, check: impl Fn(&str) -> Option<&'static str>) -> Vec<FieldError> {
+    let name = meta(object, "name");
+    if name.is_empty() {
+        return vec![FieldError::required("metadata.name", "name or generateName is required")];
+    }
+    check(name).map(|why| FieldError::invalid("metadata.name", &json!(name), why)).into_iter().collect()
+}

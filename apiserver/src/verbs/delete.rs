@@ -1,0 +1,175 @@
+//! DELETE of one object and of a collection.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::read::list_body;
+use super::update::ready_to_go;
+use super::{Call, Selection, in_version, meta};
+use crate::body::parse_json;
+use crate::failure::{Failure, FieldError, Outcome};
+use crate::kinds;
+use crate::request::WriteOptions;
+use crate::state::State;
+
+struct Options {
+    policy: Option<String>,
+    orphan: Option<bool>,
+    grace: Option<i64>,
+    uid: String,
+    revision: String,
+    dry_run: bool,
+}
+
+/// Deletes the object, or marks it if something holds it.
+pub fn delete(state: &mut State, call: &Call) -> Outcome<Value> {
+    let options = read_options(call)?;
+    let live = state.read(&call.resource, call.namespace(), &call.target.name)?;
+    kinds::admit_delete(&call.resource, &call.target.name)?;
+    check_preconditions(call, &options, &live)?;
+    let (object, gone) = mark_or_remove(state, call, &live, &options)?;
+    if !gone || kinds::delete_answers_object(&call.resource) {
+        return Ok(in_version(&object, &call.resource));
+    }
+    let mut details = Map::new();
+    details.insert("name".into(), json!(call.target.name));
+    if !call.resource.group.is_empty() {
+        details.insert("group".into(), json!(call.resource.group));
+    }
+    details.insert("kind".into(), json!(call.resource.plural));
+    details.insert("uid".into(), object["metadata"]["uid"].clone());
+    Ok(json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}))
+}
+
+/// Deletes everything selected; answers the list of what it was.
+pub fn delete_collection(state: &mut State, call: &Call) -> Outcome<Value> {
+    let options = read_options(call)?;
+    let selection = Selection::parse(&call.query, &call.resource)?;
+    let revision = state.store.revision();
+    let storage = Arc::clone(&call.resource.storage);
+    let selected: Vec<Arc<Value>> = state
+        .store
+        .list(&storage, call.namespace())
+        .map(|(_, object)| Arc::clone(object))
+        .filter(|object| selection.matches(object))
+        .collect();
+    let mut answers = Vec::new();
+    for live in selected {
+        let (object, _) = mark_or_remove(state, call, &live, &options)?;
+        answers.push(in_version(&object, &call.resource));
+    }
+    Ok(list_body(&call.resource, answers, revision, None, None))
+}
+
+fn read_options(call: &Call) -> Outcome<Options> {
+    let body = match &call.body[..] {
+        [] => json!({}),
+        // Clients of generated code send protobuf here; all that kubectl puts in is the default.
+        [0x6b, 0x38, 0x73, 0, ..] => return Err(Failure::unsupported("a delete body in protobuf")),
+        bytes if call.media_type == "application/yaml" => {
+            crate::body::parse_yaml(bytes).map_err(Failure::bad_request)?
+        }
+        bytes => parse_json(bytes).map_err(Failure::bad_request)?.value,
+    };
+    let dry = WriteOptions::parse(&call.query, "DeleteOptions", &call.user_agent)?.dry_run;
+    let query_or = |name: &str| match call.query.get(name) {
+        "" => body[name].as_str().map(str::to_owned),
+        text => Some(text.to_owned()),
+    };
+    let policy = query_or("propagationPolicy");
+    let orphan = body["orphanDependents"].as_bool();
+    let refuse = |error| Err(Failure::invalid_options("DeleteOptions", error));
+    if let Some(policy) = &policy {
+        if orphan.is_some() {
+            let detail = "orphanDependents and deletionPropagation cannot be both set";
+            return refuse(FieldError::invalid("propagationPolicy", &json!(policy), detail));
+        }
+        if !["Foreground", "Background", "Orphan"].contains(&policy.as_str()) {
+            let supported = ["Foreground", "Background", "Orphan", "nil"];
+            return refuse(FieldError::not_supported("propagationPolicy", &json!(policy), &supported));
+        }
+    }
+    let grace = call.query.number("gracePeriodSeconds")?.or(body["gracePeriodSeconds"].as_i64());
+    let precondition = |name: &str| body["preconditions"][name].as_str().unwrap_or_default().to_owned();
+    let body_dry = body["dryRun"].as_array().is_some_and(|list| list.iter().any(|value| value == "All"));
+    Ok(Options {
+        policy,
+        orphan,
+        grace,
+        uid: precondition("uid"),
+        revision: precondition("resourceVersion"),
+        dry_run: dry || body_dry,
+    })
+}
+
+fn check_preconditions(call: &Call, options: &Options, live: &Value) -> Outcome<()> {
+    let refuse = |what: &str, asked: &str, found: &str, maybe: &str| {
+        let why = format!(
+            "the {what} in the precondition ({asked}) does not match the {what} in record ({found}). The object might have been {maybe}"
+        );
+        Err(Failure::conflict(&call.resource.group, &call.resource.kind, &call.target.name, &why))
+    };
+    let (uid, revision) = (meta(live, "uid"), meta(live, "resourceVersion"));
+    if !options.uid.is_empty() && options.uid != uid {
+        return refuse("UID", &options.uid, uid, "deleted and then recreated");
+    }
+    if !options.revision.is_empty() && options.revision != revision {
+        return refuse("ResourceVersion", &options.revision, revision, "modified");
+    }
+    Ok(())
+}
+
+/// The object as it is afterwards, and whether it is gone.
+fn mark_or_remove(state: &mut State, call: &Call, live: &Arc<Value>, options: &Options) -> Outcome<(Value, bool)> {
+    let resource = &call.resource;
+    let key = State::key(resource, meta(live, "namespace"), meta(live, "name"));
+    let mut object = Value::clone(live);
+    let finalizers = finalizers_after(&object, options);
+    let Some(metadata) = object["metadata"].as_object_mut() else { return Ok((object, false)) };
+    if finalizers.is_empty() {
+        metadata.remove("finalizers")
+    } else {
+        metadata.insert("finalizers".into(), json!(finalizers))
+    };
+    let grace = kinds::grace(resource, live, options.grace);
+    let already = live["metadata"]["deletionTimestamp"].is_string();
+    let shorter = live["metadata"]["deletionGracePeriodSeconds"].as_i64().is_none_or(|old| grace < old);
+    if !already || shorter {
+        let end = state.clock.now().checked_add(jiff::SignedDuration::from_secs(grace)).unwrap_or(jiff::Timestamp::MAX);
+        object["metadata"]["deletionTimestamp"] = json!(crate::clock::seconds(end));
+        object["metadata"]["deletionGracePeriodSeconds"] = json!(grace);
+        if !already {
+            if let Some(generation) = object["metadata"]["generation"].as_i64() {
+                object["metadata"]["generation"] = json!(generation + 1);
+            }
+            kinds::on_terminating(resource, &mut object, &state.now());
+        }
+    }
+    if ready_to_go(&object) {
+        // The answer shows the object as it was, unless marking it was part of this request.
+        let shown = Value::clone(live);
+        if !options.dry_run {
+            state.remove(&key)?;
+        }
+        return Ok((shown, true));
+    }
+    if object == **live || options.dry_run {
+        return Ok((object, false));
+    }
+    Ok((Value::clone(&*state.put(key, object)?), false))
+}
+
+fn finalizers_after(object: &Value, options: &Options) -> Vec<String> {
+    let list = object["metadata"]["finalizers"].as_array().into_iter().flatten();
+    let mut list: Vec<String> = list.filter_map(Value::as_str).map(str::to_owned).collect();
+    let wanted = match (options.policy.as_deref(), options.orphan) {
+        (Some("Foreground"), _) => Some("foregroundDeletion"),
+        (Some("Orphan"), _) | (None, Some(true)) => Some("orphan"),
+        (None, None) => return list,
+        _ => None,
+    };
+    list.retain(|name| name != "orphan" && name != "foregroundDeletion");
+    list.extend(wanted.map(str::to_owned));
+    list
+}

@@ -1,0 +1,182 @@
+//! PATCH: the four types, each ending in the same commit as a PUT.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::create::{finish, insert, zero};
+use super::update::{check_names, replace};
+use super::{Call, Written, in_version};
+use crate::body::{check_fields, go_syntax_error, parse_json, parse_yaml};
+use crate::failure::{Failure, FieldError, Outcome};
+use crate::fields::{managed, typed};
+use crate::patch::strategic::strategic_merge;
+use crate::patch::{json_patch, merge_patch};
+use crate::request::{Validation, WriteOptions};
+use crate::state::State;
+
+/// More operations than this are refused.
+const OPERATIONS_MAX: usize = 10_000;
+
+/// Patches an object, or its status.
+pub fn patch(state: &mut State, call: &Call) -> Outcome<Written> {
+    let apply = call.media_type == "application/apply-patch+yaml";
+    let custom = call.resource.custom.is_some();
+    match call.media_type.as_str() {
+        "application/json-patch+json" | "application/merge-patch+json" | "application/apply-patch+yaml" => {}
+        "application/strategic-merge-patch+json" if !custom => {}
+        "application/strategic-merge-patch+json" => {
+            let types = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+            let message =
+                format!("the body of the request was in an unknown format - accepted media types include: {types}");
+            return Err(Failure::unsupported_media(message, false));
+        }
+        _ => return Err(Failure::unsupported_media("415: Unsupported Media Type", true)),
+    }
+    let options = WriteOptions::parse(&call.query, "PatchOptions", &call.user_agent)?;
+    if call.query.has("force") && !apply {
+        let error = FieldError::forbidden("force", "may not be specified for non-apply patch");
+        return Err(Failure::invalid_options("PatchOptions", error));
+    }
+    if apply {
+        return apply_patch(state, call, &options);
+    }
+    let live = state.read(&call.resource, call.namespace(), &call.target.name)?;
+    let mut object = in_version(&live, &call.resource);
+    change(&mut object, call)?;
+    let before_decoding = object.clone();
+    let warnings = check_fields(&mut object, Vec::new(), &call.resource, &call.resource.kind, options.validation)
+        .map_err(|failure| misfit(&before_decoding, &failure))?;
+    check_names(&mut object, call)?;
+    finish(&mut object, call);
+    let stored = replace(state, call, &live, object, Some(&options), options.dry_run)?;
+    Ok(Written { code: 200, object: stored, warnings })
+}
+
+/// The 422 of a patch whose result does not fit the kind.
+fn misfit(object: &Value, failure: &Failure) -> Failure {
+    let (_, why) = failure.message.split_once("cannot be handled as a ").unwrap_or(("", &failure.message));
+    let why = why.split_once(": ").map_or(why, |(_, why)| why);
+    let error = FieldError::invalid("patch", &json!(object.to_string()), why);
+    let mut failure = Failure::invalid("", "", "", &[error]);
+    failure.message = format!(" {}", failure.message.trim_start());
+    failure
+}
+
+fn change(object: &mut Value, call: &Call) -> Outcome<()> {
+    let undecodable = |error: String| Failure::bad_request(format!("error decoding patch: {error}"));
+    let patch: Value =
+        serde_json::from_slice(&call.body).map_err(|error| undecodable(go_syntax_error(&call.body, &error)))?;
+    match call.media_type.as_str() {
+        "application/json-patch+json" => {
+            let Some(operations) = patch.as_array() else {
+                let got = if patch.is_object() { "object" } else { "value" };
+                return Err(undecodable(format!(
+                    "json: cannot unmarshal {got} into Go value of type []handlers.jsonPatchOp"
+                )));
+            };
+            if operations.len() > OPERATIONS_MAX {
+                return Err(Failure::too_large(format!(
+                    "The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {}",
+                    operations.len()
+                )));
+            }
+            json_patch(object, operations).map_err(|_| Failure::rejected_patch())
+        }
+        "application/strategic-merge-patch+json" => {
+            strategic_merge(object, &patch, &call.resource.schema).map_err(Failure::plain)
+        }
+        _ => {
+            merge_patch(object, &patch);
+            Ok(())
+        }
+    }
+}
+
+fn apply_patch(state: &mut State, call: &Call, options: &WriteOptions) -> Outcome<Written> {
+    if !options.explicit_manager {
+        let error = FieldError::required("fieldManager", "is required for apply patch");
+        return Err(Failure::invalid_options("PatchOptions", error));
+    }
+    let mut config = read_config(call)?;
+    let live = state.read(&call.resource, call.namespace(), &call.target.name).ok();
+    let base = match &live {
+        Some(live) => in_version(live, &call.resource),
+        None if call.target.subresource.is_empty() => zero(call),
+        None => return Err(Failure::not_found(&call.resource.group, &call.resource.plural, &call.target.name)),
+    };
+    if let Some(error) = typed::validate(&config, &call.resource.schema).err() {
+        // The real server prints the object's key, which it cannot read if the name is the trouble.
+        let text = |name: &str| config["metadata"][name].as_str().unwrap_or_default();
+        return Err(Failure::plain(format!(
+            "failed to create typed patch object ({}/{}; {}, Kind={}): {error}",
+            text("namespace"),
+            text("name"),
+            config["apiVersion"].as_str().map(slashed).unwrap_or_default(),
+            call.resource.kind,
+        )));
+    }
+    check_names(&mut config, call)?;
+    let revision = config["metadata"].as_object_mut().and_then(|metadata| metadata.remove("resourceVersion"));
+    let write = call.write(options, true, state.now());
+    if let (Some(revision), Some(live)) = (revision.as_ref().and_then(Value::as_str), &live)
+        && live["metadata"]["resourceVersion"] != revision
+    {
+        return Err(call.modified());
+    }
+    let mut merged = managed::apply(&base, &config, &write, options.force)?;
+    merged["apiVersion"] = json!(call.resource.api_version());
+    merged["kind"] = json!(call.resource.kind);
+    let ignored = if call.resource.custom.is_some() { Validation::Ignore } else { options.validation };
+    let warnings = check_fields(&mut merged, Vec::new(), &call.resource, &call.resource.kind, ignored)?;
+    finish(&mut merged, call);
+    match live {
+        Some(live) => {
+            let stored = commit(state, call, &live, merged, options)?;
+            Ok(Written { code: 200, object: stored, warnings })
+        }
+        None => {
+            let stored = insert(state, call, merged, options.dry_run)?;
+            Ok(Written { code: 201, object: stored, warnings })
+        }
+    }
+}
+
+/// `v1` is group `` version `v1`: `/v1`.
+fn slashed(api_version: &str) -> String {
+    if api_version.contains('/') { api_version.to_owned() } else { format!("/{api_version}") }
+}
+
+fn commit(state: &mut State, call: &Call, live: &Arc<Value>, merged: Value, options: &WriteOptions) -> Outcome<Value> {
+    replace(state, call, live, merged, None, options.dry_run)
+}
+
+fn read_config(call: &Call) -> Outcome<Value> {
+    // JSON is tried first: it is what clients send, and its strings need no guessing.
+    let config = match parse_json(&call.body) {
+        Ok(parsed) => parsed.value,
+        Err(_) => {
+            parse_yaml(&call.body).map_err(|error| Failure::bad_request(format!("error decoding YAML: {error}")))?
+        }
+    };
+    if !config.is_object() {
+        return Err(Failure::bad_request("error decoding YAML: the configuration is not an object"));
+    }
+    let text = |name: &str| config[name].as_str().unwrap_or_default();
+    let (version, kind) = (text("apiVersion"), text("kind"));
+    if version.is_empty() || kind.is_empty() {
+        let version = if version.is_empty() { "/".into() } else { slashed(version) };
+        return Err(Failure::bad_request(format!("invalid object type: {version}, Kind={kind}")));
+    }
+    if version != call.resource.api_version() || kind != call.resource.kind {
+        let (want, want_kind) = (slashed(&call.resource.api_version()), &call.resource.kind);
+        return Err(Failure::bad_request(format!(
+            "invalid object type: {}, Kind={kind}, expected {want}, Kind={want_kind}",
+            slashed(version)
+        )));
+    }
+    if config["metadata"].get("managedFields").is_some_and(|managed| !managed.is_null()) {
+        return Err(Failure::bad_request("metadata.managedFields must be nil"));
+    }
+    Ok(config)
+}

@@ -1,0 +1,199 @@
+//! GET of one object and of a collection: revisions, selectors, pages.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use super::{Call, Selection, in_version, parse_revision};
+use crate::failure::{Failure, FieldError, Outcome};
+use crate::registry::Resource;
+use crate::request::Query;
+use crate::state::State;
+use crate::store::Key;
+
+/// One object.
+pub fn get(state: &State, call: &Call) -> Outcome<Value> {
+    let object = state.read(&call.resource, call.namespace(), &call.target.name)?;
+    Ok(in_version(&object, &call.resource))
+}
+
+/// The revision that a list or watch asks for, checked as the real server does; nothing if none is given.
+pub fn asked_revision(query: &Query, watch: bool) -> Outcome<Option<u64>> {
+    let (text, how) = (query.get("resourceVersion"), query.get("resourceVersionMatch"));
+    let refuse = |error| Err(Failure::invalid_options("ListOptions", error));
+    let field = "resourceVersionMatch";
+    let initial = query.flag("sendInitialEvents");
+    if watch {
+        if query.has("sendInitialEvents") && how.is_empty() {
+            return refuse(FieldError::forbidden(
+                field,
+                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+            ));
+        }
+        if !how.is_empty() && !query.has("sendInitialEvents") {
+            return refuse(FieldError::forbidden(
+                field,
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            ));
+        }
+        if initial && how != "NotOlderThan" {
+            return refuse(FieldError::not_supported(field, &json!(how), &["NotOlderThan"]));
+        }
+    } else if query.has("sendInitialEvents") {
+        return refuse(FieldError::forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"));
+    } else if !how.is_empty() {
+        if text.is_empty() {
+            return refuse(FieldError::forbidden(
+                field,
+                "resourceVersionMatch is forbidden unless resourceVersion is provided",
+            ));
+        }
+        if !query.get("continue").is_empty() {
+            return refuse(FieldError::forbidden(field, "resourceVersionMatch is forbidden when continue is provided"));
+        }
+        if how != "Exact" && how != "NotOlderThan" {
+            return refuse(FieldError::not_supported(field, &json!(how), &["Exact", "NotOlderThan", ""]));
+        }
+        if how == "Exact" && text == "0" {
+            return refuse(FieldError::forbidden(
+                field,
+                "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+            ));
+        }
+    }
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let revision = parse_revision(text).map_err(|error| {
+        let message = format!("invalid resource version: resourceVersion: Invalid value: \"{text}\": {error}");
+        if watch { Failure::plain(message) } else { Failure::bad_request(message) }
+    })?;
+    Ok(Some(revision))
+}
+
+/// Where a page goes on.
+struct Continue {
+    revision: i64,
+    start: String,
+}
+
+fn read_token(token: &str) -> Outcome<Continue> {
+    let invalid =
+        |why: String| Failure::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
+    let bytes = URL_SAFE_NO_PAD
+        .decode(token.trim_end_matches('='))
+        .map_err(|_| invalid("illegal base64 data at input byte 0".into()))?;
+    let value: Value = serde_json::from_slice(&bytes).map_err(|_| {
+        let first = bytes.first().copied().unwrap_or_default();
+        let shown = if first.is_ascii_graphic() { char::from(first).to_string() } else { format!("\\u{first:04x}") };
+        invalid(format!("invalid character '{shown}' looking for beginning of value"))
+    })?;
+    let start = value["start"].as_str().unwrap_or_default().trim_start_matches('/').to_owned();
+    let revision = value["rv"].as_i64().unwrap_or(0);
+    if value["v"] != "meta.k8s.io/v1" || revision == 0 || start.is_empty() {
+        return Err(invalid("incorrect encoded start resourceVersion or key".into()));
+    }
+    Ok(Continue { revision, start })
+}
+
+fn write_token(revision: i64, last: &Key, namespace: &str) -> String {
+    let start = match (last.namespace.as_str(), namespace) {
+        ("", _) => format!("/{}\0", last.name),
+        (own, "") => format!("/{own}/{}\0", last.name),
+        _ => format!("/{}\0", last.name),
+    };
+    URL_SAFE_NO_PAD.encode(json!({"v": "meta.k8s.io/v1", "rv": revision, "start": start}).to_string())
+}
+
+/// The position of a key below the collection that is listed.
+fn position(key: &Key, namespace: &str) -> String {
+    if key.namespace.is_empty() || !namespace.is_empty() {
+        key.name.clone()
+    } else {
+        format!("{}/{}", key.namespace, key.name)
+    }
+}
+
+/// A collection, or a page of it.
+pub fn list(state: &State, call: &Call) -> Outcome<Value> {
+    let namespace = call.namespace();
+    let selection = Selection::parse(&call.query, &call.resource)?;
+    let asked = asked_revision(&call.query, false)?;
+    let limit = call.query.number("limit")?.filter(|limit| *limit > 0);
+    let token = match call.query.get("continue") {
+        "" => None,
+        text => Some(read_token(text)?),
+    };
+    let exact = match (&token, asked) {
+        (Some(token), _) if token.revision > 0 => Some(token.revision as u64),
+        (None, Some(revision)) if call.query.get("resourceVersionMatch") == "Exact" => Some(revision),
+        // With a limit and no match, an old revision is meant exactly.
+        (None, Some(revision))
+            if limit.is_some() && revision > 0 && call.query.get("resourceVersionMatch").is_empty() =>
+        {
+            Some(revision)
+        }
+        _ => None,
+    };
+    let current = state.store.revision();
+    let newest = asked.max(exact).unwrap_or(0);
+    if newest > current {
+        return Err(Failure::too_large_revision(newest, current));
+    }
+    let at = exact.unwrap_or(current);
+    let objects = state.store.list_at(&call.resource.storage, namespace, at).map_err(|_| expired(token.as_ref()))?;
+    let rest = objects.into_iter().filter(|(key, object)| {
+        token.as_ref().is_none_or(|token| *format!("{}\0", position(key, namespace)) > *token.start)
+            && selection.matches(object)
+    });
+    let selected: Vec<(Key, Arc<Value>)> = rest.collect();
+    let take = limit.map_or(selected.len(), |limit| selected.len().min(limit as usize));
+    let left = selected.len() - take;
+    let more = selected[..take].last().filter(|_| left > 0);
+    let more = more.map(|(key, _)| write_token(at as i64, key, namespace));
+    let remaining = (left > 0 && selection.is_empty()).then_some(left);
+    let items = selected[..take].iter().map(|(_, object)| in_version(object, &call.resource)).collect();
+    Ok(list_body(&call.resource, items, at, more, remaining))
+}
+
+fn expired(token: Option<&Continue>) -> Failure {
+    let Some(token) = token else {
+        return Failure::expired("The resourceVersion for the provided list is too old.");
+    };
+    let inconsistent = json!({"v": "meta.k8s.io/v1", "rv": -1, "start": format!("/{}", token.start)}).to_string();
+    let mut failure = Failure::expired(
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list without \
+         the continue parameter, or use the continue token in this response to retrieve the remainder of the results. \
+         Continuing with the provided token results in an inconsistent list - objects that were created, modified, or \
+         deleted between the time the first chunk was returned and now may show up in the list.",
+    );
+    failure.continue_token = Some(URL_SAFE_NO_PAD.encode(inconsistent));
+    failure
+}
+
+/// The body of a list.
+pub fn list_body(
+    resource: &Resource,
+    mut items: Vec<Value>,
+    revision: u64,
+    more: Option<String>,
+    remaining: Option<usize>,
+) -> Value {
+    let mut metadata = json!({"resourceVersion": revision.to_string()});
+    if let Some(token) = more {
+        metadata["continue"] = json!(token);
+    }
+    if let Some(remaining) = remaining {
+        metadata["remainingItemCount"] = json!(remaining);
+    }
+    if resource.custom.is_none() {
+        // The list says what its items are; built-in ones do not repeat it.
+        for item in items.iter_mut().filter_map(Value::as_object_mut) {
+            item.remove("kind");
+            item.remove("apiVersion");
+        }
+    }
+    json!({"kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": metadata, "items": items})
+}

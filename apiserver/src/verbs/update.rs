@@ -1,0 +1,183 @@
+//! PUT, and what every change of an existing object goes through.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::create::{finish, insert, zero};
+use super::{Call, Written, in_version, meta, parse_revision, same};
+use crate::body::read_object;
+use crate::failure::{Failure, FieldError, Outcome};
+use crate::fields::managed;
+use crate::kinds;
+use crate::request::WriteOptions;
+use crate::state::State;
+
+/// Replaces an object, or its status.
+pub fn update(state: &mut State, call: &Call) -> Outcome<Written> {
+    let options = WriteOptions::parse(&call.query, "UpdateOptions", &call.user_agent)?;
+    let decoded = read_object(&call.body, &call.media_type, &call.resource, &call.resource.kind, options.validation)?;
+    let mut object = decoded.object;
+    check_names(&mut object, call)?;
+    finish(&mut object, call);
+    let live = match state.read(&call.resource, call.namespace(), &call.target.name) {
+        Ok(live) => live,
+        Err(_) if call.target.subresource.is_empty() && kinds::may_create_on_update(&call.resource) => {
+            managed::update(&zero(call), &mut object, &call.write(&options, false, state.now()), true);
+            let stored = insert(state, call, object, options.dry_run)?;
+            return Ok(Written { code: 201, object: stored, warnings: decoded.warnings });
+        }
+        Err(missing) => return Err(missing),
+    };
+    if kinds::requires_revision(&call.resource) && meta(&object, "resourceVersion").is_empty() {
+        let error = FieldError::invalid("metadata.resourceVersion", &json!(0), "must be specified for an update");
+        return Err(Failure::invalid(&call.resource.group, &call.resource.kind, &call.target.name, &[error]));
+    }
+    let stored = replace(state, call, &live, object, Some(&options), options.dry_run)?;
+    Ok(Written { code: 200, object: stored, warnings: decoded.warnings })
+}
+
+/// Name and namespace of the body must be those of the path.
+pub fn check_names(object: &mut Value, call: &Call) -> Outcome<()> {
+    let name = meta(object, "name");
+    if name.is_empty() {
+        object["metadata"]["name"] = json!(call.target.name);
+    } else if name != call.target.name {
+        return Err(Failure::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            call.target.name
+        )));
+    }
+    let namespace = meta(object, "namespace").to_owned();
+    if call.resource.namespaced {
+        if !namespace.is_empty() && namespace != call.target.namespace {
+            let message = "the namespace of the provided object does not match the namespace sent on the request";
+            return Err(Failure::bad_request(message));
+        }
+        object["metadata"]["namespace"] = json!(call.target.namespace);
+    }
+    Ok(())
+}
+
+/// Commits a new form of `live`. With options the writer is booked as an updater; an apply has booked itself.
+pub fn replace(
+    state: &mut State,
+    call: &Call,
+    live: &Arc<Value>,
+    mut object: Value,
+    booked: Option<&WriteOptions>,
+    dry_run: bool,
+) -> Outcome<Value> {
+    let resource = &call.resource;
+    let current = in_version(live, resource);
+    check_preconditions(call, &current, &object, booked.is_none())?;
+    restore(&current, &mut object);
+    kinds::prepare_update(resource, &call.target.subresource, &mut object, &current);
+    if let Some(options) = booked {
+        managed::update(&current, &mut object, &call.write(options, false, state.now()), false);
+    }
+    let errors = finalizer_errors(&current, &object);
+    if call.target.subresource.is_empty() {
+        kinds::allocate(state, resource, &mut object, Some(&current))?;
+    }
+    let errors = [errors, kinds::validate(resource, &object, Some(&current))].concat();
+    if !errors.is_empty() {
+        return Err(Failure::invalid(&resource.group, &resource.kind, &call.target.name, &errors));
+    }
+    if kinds::raises_generation(resource, &current, &object) {
+        let generation = current["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
+        object["metadata"]["generation"] = json!(generation);
+    }
+    if same(&current, &object) {
+        return Ok(current);
+    }
+    object["metadata"]["resourceVersion"] = current["metadata"]["resourceVersion"].clone();
+    if dry_run {
+        return Ok(object);
+    }
+    let key = State::key(resource, call.namespace(), &call.target.name);
+    if ready_to_go(&object) {
+        // Nothing holds it any longer: this write is the delete.
+        state.remove(&key)?;
+        return Ok(object);
+    }
+    let stored = state.put(key, kinds::to_storage(object, resource))?;
+    Ok(in_version(&stored, resource))
+}
+
+/// Whether a terminating object is held by nothing.
+pub fn ready_to_go(object: &Value) -> bool {
+    let metadata = &object["metadata"];
+    metadata["deletionTimestamp"].is_string()
+        && metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0
+        && metadata["finalizers"].as_array().is_none_or(Vec::is_empty)
+        && object["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty)
+}
+
+fn check_preconditions(call: &Call, current: &Value, object: &Value, apply: bool) -> Outcome<()> {
+    let revision = meta(object, "resourceVersion");
+    if !revision.is_empty() {
+        parse_revision(revision).map_err(Failure::plain)?;
+        if revision != meta(current, "resourceVersion") && revision != "0" {
+            return Err(call.modified());
+        }
+    }
+    let (uid, own) = (meta(object, "uid"), meta(current, "uid"));
+    if uid.is_empty() || uid == own {
+        return Ok(());
+    }
+    let resource = &call.resource;
+    if apply {
+        // The real server validates twice on this path, and says so twice.
+        let error = FieldError::invalid("metadata.uid", &json!(uid), "field is immutable");
+        let mut failure =
+            Failure::invalid(&resource.group, &resource.kind, &call.target.name, std::slice::from_ref(&error));
+        let twice = Failure::invalid(&resource.group, &resource.kind, &call.target.name, &[error.clone(), error]);
+        failure.details = twice.details;
+        return Err(failure);
+    }
+    let group = if resource.group.is_empty() { String::new() } else { format!("{}/", resource.group) };
+    let key = match call.namespace() {
+        "" => format!("/registry/{group}{}/{}", resource.plural, call.target.name),
+        namespace => format!("/registry/{group}{}/{namespace}/{}", resource.plural, call.target.name),
+    };
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: \
+         Precondition failed: UID in precondition: {uid}, UID in object meta: {own}"
+    );
+    Err(Failure::conflict(&resource.group, &resource.plural, &call.target.name, &why))
+}
+
+/// What only the server sets stays as it is.
+fn restore(current: &Value, object: &mut Value) {
+    let Some(metadata) = object["metadata"].as_object_mut() else { return };
+    for name in
+        ["uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion"]
+    {
+        match current["metadata"].get(name) {
+            Some(value) => metadata.insert(name.into(), value.clone()),
+            None => metadata.remove(name),
+        };
+    }
+    metadata.remove("selfLink");
+    if let Some(prefix) = current["metadata"].get("generateName") {
+        metadata.entry("generateName").or_insert_with(|| prefix.clone());
+    }
+}
+
+fn finalizer_errors(current: &Value, object: &Value) -> Vec<FieldError> {
+    if !current["metadata"]["deletionTimestamp"].is_string() {
+        return Vec::new();
+    }
+    let list = |object: &Value| object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+    let old = list(current);
+    let fresh: Vec<String> = list(object).iter().filter(|f| !old.contains(f)).map(Value::to_string).collect();
+    if fresh.is_empty() {
+        return Vec::new();
+    }
+    let detail = format!(
+        "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+        fresh.join(", ")
+    );
+    vec![FieldError::forbidden("metadata.finalizers", &detail)]
+}

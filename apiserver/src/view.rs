@@ -1,0 +1,141 @@
+//! Views of objects: Table and PartialObjectMetadata.
+
+use serde_json::{Value, json};
+
+use crate::registry::Resource;
+use crate::request::Form;
+use crate::table::{Columns, cells};
+
+/// What `includeObject` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Include {
+    /// Metadata.
+    Metadata,
+    /// The whole object.
+    Object,
+    /// Nothing.
+    None,
+}
+
+impl Include {
+    /// Reads the query parameter.
+    pub fn parse(text: &str) -> Self {
+        match text {
+            "Object" => Self::Object,
+            "None" => Self::None,
+            _ => Self::Metadata,
+        }
+    }
+}
+
+fn partial(object: &Value, version: &str) -> Value {
+    json!({"kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": object["metadata"]})
+}
+
+/// The body in the form that was negotiated; errors are shown as they are.
+pub fn render(body: Value, form: Form, include: Include, resource: &Resource, now: jiff::Timestamp) -> Value {
+    if body["kind"] == "Status" && resource.kind != "Status" {
+        return body;
+    }
+    let list = body["kind"] == resource.list_kind.as_str() && body["items"].is_array();
+    match form {
+        Form::Partial(version) if !list => partial(&body, version),
+        Form::PartialList(version) | Form::Partial(version) if list => {
+            let items: Vec<Value> =
+                body["items"].as_array().into_iter().flatten().map(|item| partial(item, version)).collect();
+            // The real server's empty list is null here.
+            let items = if items.is_empty() { Value::Null } else { json!(items) };
+            json!({"kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"),
+                "metadata": body["metadata"], "items": items})
+        }
+        Form::Table(version) => {
+            let columns = Columns::of(resource);
+            let (items, metadata) = match list {
+                true => (body["items"].as_array().cloned().unwrap_or_default(), body["metadata"].clone()),
+                false => {
+                    let metadata = json!({"resourceVersion": body["metadata"]["resourceVersion"]});
+                    (vec![body], metadata)
+                }
+            };
+            let rows = items.iter().map(|item| row(item, include, version, resource, &columns, now)).collect();
+            table(version, metadata, columns.definitions(), rows)
+        }
+        _ => body,
+    }
+}
+
+fn table(version: &str, metadata: Value, columns: Value, rows: Vec<Value>) -> Value {
+    json!({"kind": "Table", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata,
+        "columnDefinitions": columns, "rows": rows})
+}
+
+fn row(
+    item: &Value,
+    include: Include,
+    version: &str,
+    resource: &Resource,
+    columns: &Columns,
+    now: jiff::Timestamp,
+) -> Value {
+    let object = match include {
+        Include::None => Value::Null,
+        Include::Metadata => partial(item, version),
+        Include::Object => {
+            let mut item = item.clone();
+            item["kind"] = json!(resource.kind);
+            item["apiVersion"] = json!(resource.api_version());
+            item
+        }
+    };
+    json!({"cells": cells(item, resource, columns, now), "object": object})
+}
+
+/// The object of a watch event; in a table only the first event has column definitions.
+pub fn render_event(
+    object: Value,
+    form: Form,
+    include: Include,
+    resource: &Resource,
+    now: jiff::Timestamp,
+    first: bool,
+) -> Value {
+    let mut view = render(object, form, include, resource, now);
+    if !first && view["kind"] == "Table" {
+        view["columnDefinitions"] = Value::Null;
+    }
+    view
+}
+
+/// A bookmark: only a revision, and what it marks.
+pub fn bookmark(
+    resource: &Resource,
+    form: Form,
+    include: Include,
+    revision: u64,
+    ends_initial: bool,
+    first: bool,
+) -> Value {
+    let mut metadata = json!({"resourceVersion": revision.to_string()});
+    if ends_initial {
+        metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+    }
+    let bare = json!({"kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata});
+    match form {
+        Form::Partial(version) | Form::PartialList(version) => partial(&bare, version),
+        Form::Table(version) => {
+            let columns = Columns::of(resource);
+            let empty: Vec<Value> = columns.names.iter().map(|_| json!("")).collect();
+            let object = if include == Include::None { Value::Null } else { partial(&bare, version) };
+            let definitions = if first { columns.definitions() } else { Value::Null };
+            let rows = vec![json!({"cells": empty, "object": object})];
+            table(version, json!({"resourceVersion": revision.to_string()}), definitions, rows)
+        }
+        _ => {
+            let mut bookmark = bare;
+            if resource.custom.is_none() {
+                crate::schema::shape::fill_zero(&mut bookmark, &resource.schema);
+            }
+            bookmark
+        }
+    }
+}

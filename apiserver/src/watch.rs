@@ -1,0 +1,203 @@
+//! Watches: a cursor into the history of one resource, turned into a stream of events.
+//!
+//! A watcher is woken by the newest revision and reads from its own cursor, so it loses nothing, however slow it is;
+//! if the history behind its cursor is gone, it is told 410 in the stream, which is where clients look for it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::Stream;
+use futures::stream::unfold;
+use serde_json::{Value, json};
+use tokio::sync::watch::Receiver;
+use tokio::time::{Instant, sleep_until};
+
+use crate::failure::{Failure, Outcome};
+use crate::request::Form;
+use crate::state::State;
+use crate::store::{Event, at_revision};
+use crate::verbs::read::asked_revision;
+use crate::verbs::{Call, Selection, in_version, locked};
+use crate::view::{Include, bookmark, render_event};
+
+/// Events that are read from the history at once.
+const BATCH: usize = 500;
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// A watch that will end gets a last bookmark this long before.
+const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
+/// A watch without a time limit ends after this and up to as much again, so that clients spread.
+const DEFAULT_LIMIT: Duration = Duration::from_secs(1800);
+
+/// One open watch.
+pub struct Watch {
+    state: Arc<Mutex<State>>,
+    call: Arc<Call>,
+    selection: Selection,
+    form: Form,
+    include: Include,
+    bookmarks: bool,
+    cursor: u64,
+    head: Receiver<u64>,
+    ready: VecDeque<Bytes>,
+    first: bool,
+    ends: Instant,
+    next_bookmark: Instant,
+    closed: bool,
+}
+
+impl Watch {
+    /// Opens a watch; what is wrong with the request is said before the stream begins.
+    pub fn open(shared: &Arc<Mutex<State>>, call: Arc<Call>, form: Form) -> Outcome<Self> {
+        let asked = asked_revision(&call.query, true)?;
+        let selection = Selection::parse(&call.query, &call.resource)?;
+        let limit = call.query.number("timeoutSeconds")?.filter(|seconds| *seconds > 0);
+        let bookmarks = call.query.flag("allowWatchBookmarks");
+        let initial = call.query.flag("sendInitialEvents");
+        let mut state = locked(shared);
+        let spread = u64::from(state.chance.below(DEFAULT_LIMIT.as_secs() as u32));
+        let limit = match limit {
+            Some(seconds) => Duration::from_secs(seconds as u64),
+            None => DEFAULT_LIMIT + Duration::from_secs(spread),
+        };
+        let current = state.store.revision();
+        if let Some(revision) = asked.filter(|revision| *revision > current) {
+            return Err(Failure::too_large_revision(revision, current));
+        }
+        let now = Instant::now();
+        let mut watch = Self {
+            state: Arc::clone(shared),
+            selection,
+            form,
+            include: Include::parse(call.query.get("includeObject")),
+            bookmarks,
+            cursor: current,
+            head: state.store.head(),
+            ready: VecDeque::new(),
+            first: true,
+            ends: now + limit,
+            next_bookmark: now
+                + BOOKMARK_EVERY.min(limit.saturating_sub(BOOKMARK_BEFORE_END).max(Duration::from_secs(1))),
+            closed: false,
+            call,
+        };
+        if asked.unwrap_or(0) == 0 || initial {
+            watch.load_initial(&state);
+        } else {
+            watch.cursor = asked.unwrap_or(current);
+        }
+        if bookmarks && (initial || asked.is_none()) {
+            watch.push_bookmark(current, true);
+        }
+        Ok(watch)
+    }
+
+    fn load_initial(&mut self, state: &State) {
+        let storage = Arc::clone(&self.call.resource.storage);
+        let objects: Vec<Arc<Value>> =
+            state.store.list(&storage, self.call.namespace()).map(|(_, object)| Arc::clone(object)).collect();
+        let now = state.clock.now();
+        for object in objects {
+            if self.selected(&object) {
+                self.push("ADDED", in_version(&object, &self.call.resource), now);
+            }
+        }
+    }
+
+    fn selected(&self, object: &Value) -> bool {
+        let name = &self.call.target.name;
+        (name.is_empty() || object["metadata"]["name"] == name.as_str()) && self.selection.matches(object)
+    }
+
+    fn push(&mut self, kind: &str, object: Value, now: jiff::Timestamp) {
+        let view = render_event(object, self.form, self.include, &self.call.resource, now, self.first);
+        self.first = false;
+        self.push_line(&json!({"type": kind, "object": view}));
+    }
+
+    fn push_bookmark(&mut self, revision: u64, ends_initial: bool) {
+        let mark = bookmark(&self.call.resource, self.form, self.include, revision, ends_initial, self.first);
+        self.first = false;
+        self.push_line(&json!({"type": "BOOKMARK", "object": mark}));
+    }
+
+    fn push_line(&mut self, event: &Value) {
+        let mut line = event.to_string().into_bytes();
+        line.push(b'\n');
+        self.ready.push_back(Bytes::from(line));
+    }
+
+    /// Moves what happened since the cursor into `ready`.
+    fn advance(&mut self) {
+        let shared = Arc::clone(&self.state);
+        let state = locked(&shared);
+        let resource = Arc::clone(&self.call.resource.storage);
+        match state.store.events_after(&resource, self.cursor, BATCH) {
+            Ok(events) => {
+                let whole = events.len() < BATCH;
+                let now = state.clock.now();
+                for event in &events {
+                    self.cursor = event.revision;
+                    self.push_event(event, now);
+                }
+                if whole {
+                    self.cursor = state.store.revision();
+                }
+            }
+            Err(gone) => {
+                self.push_line(&json!({"type": "ERROR", "object": Failure::expired(gone.to_string()).status()}));
+                self.closed = true;
+            }
+        }
+    }
+
+    fn push_event(&mut self, event: &Event, now: jiff::Timestamp) {
+        let namespace = self.call.namespace();
+        if !namespace.is_empty() && event.key.namespace != namespace {
+            return;
+        }
+        let before = event.before.as_ref().filter(|object| self.selected(object));
+        let after = event.after.as_ref().filter(|object| self.selected(object));
+        let (kind, object) = match (before, after) {
+            (None, Some(after)) => ("ADDED", Value::clone(after)),
+            (Some(_), Some(after)) => ("MODIFIED", Value::clone(after)),
+            // It is gone for this watcher: as it was, at the revision at which it went.
+            (Some(before), None) => ("DELETED", at_revision(before, event.revision)),
+            (None, None) => return,
+        };
+        self.push(kind, in_version(&object, &self.call.resource), now);
+    }
+
+    /// The next line; nothing when the watch has ended.
+    async fn next(mut self) -> Option<(Bytes, Self)> {
+        loop {
+            if let Some(line) = self.ready.pop_front() {
+                return Some((line, self));
+            }
+            if self.closed || Instant::now() >= self.ends {
+                return None;
+            }
+            self.head.mark_unchanged();
+            self.advance();
+            if !self.ready.is_empty() || self.closed {
+                continue;
+            }
+            if self.bookmarks && Instant::now() >= self.next_bookmark {
+                self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
+                self.push_bookmark(self.cursor, false);
+                continue;
+            }
+            let wake = if self.bookmarks { self.next_bookmark.min(self.ends) } else { self.ends };
+            tokio::select! {
+                changed = self.head.changed() => if changed.is_err() { return None },
+                () = sleep_until(wake) => {}
+            }
+        }
+    }
+
+    /// The lines of the stream.
+    pub fn lines(self) -> impl Stream<Item = Bytes> + Send {
+        unfold(self, Self::next)
+    }
+}
