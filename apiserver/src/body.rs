@@ -241,10 +241,7 @@ pub fn check_fields(
     validation: Validation,
 ) -> Outcome<Vec<String>> {
     let wrong = |why: &str| {
-        let message = match resource.custom {
-            Some(_) => why.to_owned(),
-            None => format!("{kind} in version \"{}\" cannot be handled as a {kind}: {why}", resource.version),
-        };
+        let message = format!("{kind} in version \"{}\" cannot be handled as a {kind}: {why}", resource.version);
         Failure::bad_request(message)
     };
     let surplus = if kind == resource.kind { decode(object, &resource.schema) } else { Ok(Default::default()) };

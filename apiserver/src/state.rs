@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::clock::{Chance, Clock, seconds};
 use crate::failure::{Failure, Outcome};
+use crate::fields::managed::{Manager, Write, update};
 use crate::kinds::service::Allocations;
 use crate::registry::{Registry, Resource};
 use crate::store::{Key, Store};
@@ -56,7 +57,24 @@ impl State {
         let after = self.store.put(key.clone(), object).map_err(|error| Failure::unavailable(error.to_string()))?;
         self.allocations.follow(&key, before.as_deref(), Some(&after));
         self.follow_definitions(&key);
+        if &*key.resource == crate::kinds::definition::STORAGE {
+            self.establish(&key, &after)?;
+        }
         Ok(after)
+    }
+
+    /// What the controllers of definitions do, each as a write of its own.
+    fn establish(&mut self, key: &Key, definition: &Value) -> Outcome<()> {
+        let now = self.now();
+        let Some(mut next) = crate::kinds::definition::next_step(definition, &now) else { return Ok(()) };
+        let (api_version, name) = ("apiextensions.k8s.io/v1".into(), "kube-apiserver".into());
+        let manager = Manager { name, apply: false, api_version, subresource: "status".into() };
+        let found = self.registry.find("apiextensions.k8s.io", "v1", "customresourcedefinitions");
+        let Some(resource) = found.cloned() else { return Ok(()) };
+        let write = Write { manager, node: &resource.schema, reset: &[&["f:spec"]], now };
+        update(definition, &mut next, &write, false);
+        self.put(key.clone(), next)?;
+        Ok(())
     }
 
     /// Deletes an object; the answer carries the revision of the delete.

@@ -38,6 +38,11 @@ pub fn render(body: Value, form: Form, include: Include, resource: &Resource, no
         return body;
     }
     let list = body["kind"] == resource.list_kind.as_str() && body["items"].is_array();
+    let mut body = body;
+    // Only the plain list of custom resources prints an empty token.
+    if form != Form::Object && body["metadata"]["continue"] == "" {
+        body["metadata"].as_object_mut().map(|metadata| metadata.remove("continue"));
+    }
     match form {
         Form::Partial(version) if !list => partial(&body, version),
         Form::PartialList(version) | Form::Partial(version) if list => {
@@ -114,6 +119,7 @@ pub fn bookmark(
     revision: u64,
     ends_initial: bool,
     first: bool,
+    now: jiff::Timestamp,
 ) -> Value {
     let mut metadata = json!({"resourceVersion": revision.to_string()});
     if ends_initial {
@@ -124,7 +130,7 @@ pub fn bookmark(
         Form::Partial(version) | Form::PartialList(version) => partial(&bare, version),
         Form::Table(version) => {
             let columns = Columns::of(resource);
-            let empty: Vec<Value> = columns.names.iter().map(|_| json!("")).collect();
+            let empty = cells(&bare, resource, &columns, now);
             let object = if include == Include::None { Value::Null } else { partial(&bare, version) };
             let definitions = if first { columns.definitions() } else { Value::Null };
             let rows = vec![json!({"cells": empty, "object": object})];

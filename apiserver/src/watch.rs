@@ -45,6 +45,7 @@ pub struct Watch {
     ends: Instant,
     next_bookmark: Instant,
     closed: bool,
+    ends_initial: bool,
 }
 
 impl Watch {
@@ -80,6 +81,7 @@ impl Watch {
             next_bookmark: now
                 + BOOKMARK_EVERY.min(limit.saturating_sub(BOOKMARK_BEFORE_END).max(Duration::from_secs(1))),
             closed: false,
+            ends_initial: false,
             call,
         };
         if asked.unwrap_or(0) == 0 || initial {
@@ -87,9 +89,11 @@ impl Watch {
         } else {
             watch.cursor = asked.unwrap_or(current);
         }
-        if bookmarks && (initial || asked.is_none()) {
-            watch.push_bookmark(current, true);
+        if bookmarks && initial {
+            watch.push_bookmark(current, true, state.clock.now());
         }
+        // Without a revision the end of the initial events is told by the first bookmark.
+        watch.ends_initial = bookmarks && !initial && asked.is_none();
         Ok(watch)
     }
 
@@ -116,8 +120,8 @@ impl Watch {
         self.push_line(&json!({"type": kind, "object": view}));
     }
 
-    fn push_bookmark(&mut self, revision: u64, ends_initial: bool) {
-        let mark = bookmark(&self.call.resource, self.form, self.include, revision, ends_initial, self.first);
+    fn push_bookmark(&mut self, revision: u64, ends_initial: bool, now: jiff::Timestamp) {
+        let mark = bookmark(&self.call.resource, self.form, self.include, revision, ends_initial, self.first, now);
         self.first = false;
         self.push_line(&json!({"type": "BOOKMARK", "object": mark}));
     }
@@ -185,7 +189,9 @@ impl Watch {
             }
             if self.bookmarks && Instant::now() >= self.next_bookmark {
                 self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
-                self.push_bookmark(self.cursor, false);
+                let ends_initial = std::mem::take(&mut self.ends_initial);
+                let now = locked(&self.state).clock.now();
+                self.push_bookmark(self.cursor, ends_initial, now);
                 continue;
             }
             let wake = if self.bookmarks { self.next_bookmark.min(self.ends) } else { self.ends };

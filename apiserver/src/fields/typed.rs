@@ -111,7 +111,12 @@ pub fn compare(old: &Value, new: &Value, node: &Node) -> Difference {
 }
 
 fn walk(old: Option<&Value>, new: Option<&Value>, node: &Node, path: &mut Vec<String>, out: &mut Difference) {
+    // A null is a value that is not there, in a place that is.
+    let (null_old, old) = (old.is_some_and(Value::is_null), old.filter(|value| !value.is_null()));
+    let (null_new, new) = (new.is_some_and(Value::is_null), new.filter(|value| !value.is_null()));
     match (old, new) {
+        (None, Some(value)) if null_old && !matches!(shape(value, node), Shape::Leaf) => {}
+        (Some(_), None) if null_new => out.removed.insert(path),
         (None, None) => return,
         (None, Some(_)) => out.added.insert(path),
         (Some(_), None) => out.removed.insert(path),

@@ -12,14 +12,30 @@ const KEY: &str = "a valid config key must consist of alphanumeric characters, '
 const IMMUTABLE: &str = "field is immutable when `immutable` is set";
 const RBAC: &str = "rbac.authorization.k8s.io";
 
-/// The label with its name, and the finalizer of the namespace controller.
+/// The label with its name.
 pub(super) fn default_namespace(object: &mut Value) {
     let name = meta(object, "name").to_owned();
     if !name.is_empty() {
         object["metadata"]["labels"]["kubernetes.io/metadata.name"] = json!(name);
     }
-    if object["metadata"]["uid"].is_null() && object["spec"]["finalizers"].is_null() {
-        object["spec"]["finalizers"] = json!(["kubernetes"]);
+}
+
+/// A new namespace is active, and held by its controller.
+pub(super) fn prepare_namespace(object: &mut Value) {
+    default_namespace(object);
+    object["status"] = json!({"phase": "Active"});
+    let finalizers = object["spec"]["finalizers"].as_array().cloned().unwrap_or_default();
+    if !finalizers.iter().any(|finalizer| finalizer == "kubernetes") {
+        object["spec"]["finalizers"] = Value::Array([finalizers, vec![json!("kubernetes")]].concat());
+    }
+}
+
+/// A new node takes no pods before somebody says that it is ready.
+pub(super) fn prepare_node(object: &mut Value) {
+    let taint = json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"});
+    let taints = object["spec"]["taints"].as_array().cloned().unwrap_or_default();
+    if !taints.contains(&taint) {
+        object["spec"]["taints"] = Value::Array([taints, vec![taint]].concat());
     }
 }
 
@@ -33,6 +49,9 @@ pub(super) fn default_secret(object: &mut Value) {
 
 /// Allocatable is the capacity, if nothing else is said.
 pub(super) fn default_node(object: &mut Value) {
+    if let (true, Some(range)) = (object["spec"]["podCIDRs"].is_null(), object["spec"]["podCIDR"].as_str()) {
+        object["spec"]["podCIDRs"] = json!([range]);
+    }
     if object["status"]["allocatable"].is_null() && object["status"]["capacity"].is_object() {
         object["status"]["allocatable"] = object["status"]["capacity"].clone();
     }

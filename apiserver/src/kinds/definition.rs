@@ -32,28 +32,56 @@ pub(super) fn default(object: &mut Value) {
     }
 }
 
-/// Accepts the names and establishes the definition, as two controllers of the real server do.
-pub(super) fn establish(object: &mut Value) {
+/// A new definition is not accepted yet; the versions in which objects may be stored are known.
+pub(super) fn begin(object: &mut Value) {
+    object["status"] = json!({"conditions": null, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": null});
+    follow(object);
+}
+
+/// Keeps account of storage versions.
+pub(super) fn follow(object: &mut Value) {
     let stored =
         object["spec"]["versions"].as_array().into_iter().flatten().filter(|version| version["storage"] == true);
     let stored: Vec<Value> = stored.map(|version| version["name"].clone()).collect();
     let mut versions = object["status"]["storedVersions"].as_array().cloned().unwrap_or_default();
-    versions.extend(stored.into_iter().filter(|version| !versions.contains(version)).collect::<Vec<_>>());
+    let fresh: Vec<Value> = stored.into_iter().filter(|version| !versions.contains(version)).collect();
+    versions.extend(fresh);
     object["status"]["storedVersions"] = json!(versions);
-    object["status"]["acceptedNames"] = object["spec"]["names"].clone();
-    if object["status"]["conditions"].is_null() {
-        let now = object["metadata"]["creationTimestamp"].clone();
-        object["status"]["conditions"] = json!([
-            {"type": "NamesAccepted", "status": "True", "lastTransitionTime": now, "reason": "NoConflicts",
-                "message": "no conflicts found"},
-            {"type": "Established", "status": "True", "lastTransitionTime": now, "reason": "InitialNamesAccepted",
-                "message": "the initial names have been accepted"},
-        ]);
+}
+
+/// Whether a condition of the definition is true.
+fn has(definition: &Value, kind: &str) -> bool {
+    let mut conditions = definition["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.any(|condition| condition["type"] == kind && condition["status"] == "True")
+}
+
+/// The next form of a definition that is not yet what its controllers make of it: first its names are accepted, then
+/// it is established. The real server does this in two writes, and watchers see both.
+pub fn next_step(definition: &Value, now: &str) -> Option<Value> {
+    let condition = |kind: &str, status: &str, reason: &str, message: &str| json!({"type": kind, "status": status, "lastTransitionTime": now, "reason": reason, "message": message});
+    let accepted = condition("NamesAccepted", "True", "NoConflicts", "no conflicts found");
+    let mut next = definition.clone();
+    if !has(definition, "NamesAccepted") || definition["status"]["acceptedNames"] != definition["spec"]["names"] {
+        next["status"]["acceptedNames"] = definition["spec"]["names"].clone();
+        if !has(definition, "NamesAccepted") {
+            let installing = condition("Established", "False", "Installing", "the initial names have been accepted");
+            next["status"]["conditions"] = json!([accepted, installing]);
+        }
+    } else if !has(definition, "Established") {
+        let message = "the initial names have been accepted";
+        let established = condition("Established", "True", "InitialNamesAccepted", message);
+        next["status"]["conditions"] = json!([accepted, established]);
+    } else {
+        return None;
     }
+    Some(next)
 }
 
 /// The resources, one for each served version.
 pub fn resources(definition: &Value) -> Vec<Resource> {
+    if !has(definition, "Established") {
+        return Vec::new();
+    }
     let spec = &definition["spec"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let list = |value: &Value| value.as_array().into_iter().flatten().map(text).collect::<Vec<_>>();
@@ -110,6 +138,7 @@ fn custom(definition: &Value, version: &Value) -> Custom {
             .map(|path| path.trim_start_matches('.').to_owned())
             .collect(),
         definition: meta(definition, "name").to_owned(),
+        openapi: version["schema"]["openAPIV3Schema"].clone(),
         terminating: definition["metadata"]["deletionTimestamp"].is_string(),
     }
 }

@@ -29,6 +29,8 @@ pub fn default(resource: &Resource, object: &mut Value) {
         ("apps", _) | ("batch", "jobs") => workloads::default_workload(&resource.plural, object),
         ("rbac.authorization.k8s.io", _) => core::default_rbac(object),
         ("apiextensions.k8s.io", _) => definition::default(object),
+        ("", "events") | ("events.k8s.io", _) => events::default(object),
+        ("coordination.k8s.io", _) => events::default(&mut object["spec"]),
         _ => {}
     }
 }
@@ -63,10 +65,10 @@ pub fn delete_answers_object(resource: &Resource) -> bool {
 pub fn prepare_create(resource: &Resource, object: &mut Value) {
     let custom_status = resource.custom.as_ref().map(|custom| custom.status);
     match id(resource) {
-        ("", "nodes") => {}
+        ("", "nodes") => core::prepare_node(object),
         ("", "pods") => workloads::prepare_pod(object),
-        ("", "namespaces") => object["status"] = json!({"phase": "Active"}),
-        ("apiextensions.k8s.io", _) => definition::establish(object),
+        ("", "namespaces") => core::prepare_namespace(object),
+        ("apiextensions.k8s.io", _) => definition::begin(object),
         _ if custom_status == Some(false) => {}
         _ if resource.subresource("status").is_some() => {
             if let Some(object) = object.as_object_mut() {
@@ -104,11 +106,11 @@ pub fn prepare_update(resource: &Resource, subresource: &str, object: &mut Value
     } else if resource.subresource("status").is_some() && id(resource) != ("", "nodes") {
         keep(object, "status");
     }
-    if id(resource) == ("", "services") {
+    if id(resource) == ("", "services") && subresource.is_empty() {
         service::carry_over(object, current);
     }
     if id(resource) == ("apiextensions.k8s.io", "customresourcedefinitions") && subresource.is_empty() {
-        definition::establish(object);
+        definition::follow(object);
     }
 }
 
@@ -149,6 +151,9 @@ pub fn allocate(state: &mut State, resource: &Resource, object: &mut Value, old:
 /// What is wrong with an object, or with the change of one.
 pub fn validate(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = names::metadata_errors(resource, object, old);
+    if let Some(custom) = &resource.custom {
+        errors.extend(crate::schema::validate::validate(object, &custom.openapi));
+    }
     errors.extend(match id(resource) {
         ("", "services") => service::validate(object, old),
         ("", "configmaps") => core::validate_config_map(object, old),
@@ -159,8 +164,12 @@ pub fn validate(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec
 }
 
 /// Warnings that come with an object that is otherwise fine.
-pub fn warnings(_resource: &Resource, _object: &Value) -> Vec<String> {
-    Vec::new()
+pub fn warnings(resource: &Resource, object: &Value) -> Vec<String> {
+    let rules = id(resource) == ("apiextensions.k8s.io", "customresourcedefinitions")
+        && crate::schema::validate::has_rules(&object["spec"]["versions"]);
+    let text = "x-kubernetes-validations are stored but not evaluated by this embedded API server; use a real control plane \
+                (--control-plane DIR) where they matter";
+    if rules { vec![text.to_owned()] } else { Vec::new() }
 }
 
 /// Refuses deletes that would take the cluster along.
@@ -184,8 +193,12 @@ pub fn grace(resource: &Resource, live: &Value, asked: Option<i64>) -> i64 {
 }
 
 /// What else changes when an object begins to end.
-pub fn on_terminating(resource: &Resource, object: &mut Value, _now: &str) {
+pub fn on_terminating(resource: &Resource, object: &mut Value) {
     if id(resource) == ("", "namespaces") {
+        // Namespaces have no grace: their controller ends them.
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            metadata.remove("deletionGracePeriodSeconds");
+        }
         object["status"]["phase"] = json!("Terminating");
     }
 }
@@ -201,7 +214,16 @@ pub fn to_storage(object: Value, resource: &Resource) -> Value {
 /// The stored object in the version that was asked for.
 pub fn to_version(object: &Value, resource: &Resource) -> Value {
     match id(resource) {
-        ("events.k8s.io", "events") => events::from_core(object),
+        ("events.k8s.io", "events") => {
+            let mut object = events::from_core(object);
+            crate::schema::shape::fill_zero(&mut object, &resource.schema);
+            object
+        }
+        ("", "events") => {
+            let mut object = object.clone();
+            crate::schema::shape::fill_zero(&mut object, &resource.schema);
+            object
+        }
         _ => {
             let mut object = object.clone();
             object["apiVersion"] = json!(resource.api_version());

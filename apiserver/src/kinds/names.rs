@@ -53,6 +53,7 @@ pub fn is_qualified(word: &str) -> bool {
 fn name_problem(resource: &Resource, name: &str) -> Option<&'static str> {
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "services") => (!is_label_1035(name)).then_some(LABEL_1035),
+        ("", "namespaces") if name.contains('.') => Some("must not contain dots"),
         ("", "namespaces") => (!is_label(name)).then_some(LABEL),
         // Roles may have any name that is a path segment.
         ("rbac.authorization.k8s.io", _) => None,

@@ -123,10 +123,8 @@ impl Allocations {
         let Ok(address) = asked.parse::<Ipv4Addr>() else { return Vec::new() };
         let value = json!([asked]);
         if !self.range.contains(&address) {
-            let detail = format!(
-                "failed to allocate IP {asked}: the provided IP ({asked}) is not in the valid range. The range of valid IPs is {}",
-                self.range
-            );
+            let detail =
+                format!("failed to allocate IP {asked}: the provided network does not match the current range");
             return vec![FieldError::invalid("spec.clusterIPs", &value, &detail)];
         }
         if !own && self.addresses.contains_key(&address) {
@@ -317,6 +315,9 @@ pub(super) fn carry_over(service: &mut Value, old: &Value) {
     if needs_health_port(service) && needs_health_port(old) && service["spec"]["healthCheckNodePort"].is_null() {
         service["spec"]["healthCheckNodePort"] = old["spec"]["healthCheckNodePort"].clone();
     }
+    if old_type == "LoadBalancer" && new_type != "LoadBalancer" {
+        service["status"]["loadBalancer"] = json!({});
+    }
     drop_unused(service, old, has_ports(&new_type));
 }
 
@@ -462,7 +463,7 @@ fn change_errors(service: &Value, old: &Value) -> Vec<FieldError> {
         && new["clusterIP"] != old["clusterIP"]
     {
         let detail = "may not change once set";
-        errors.push(FieldError::invalid("spec.clusterIPs[0]", &new["clusterIP"], detail));
+        errors.push(FieldError::invalid("spec.clusterIPs[0]", &json!([new["clusterIP"]]), detail));
     }
     let balancers = new["type"] == "LoadBalancer" && old["type"] == "LoadBalancer";
     if balancers && new["loadBalancerClass"] != old["loadBalancerClass"] {

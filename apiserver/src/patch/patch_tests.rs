@@ -78,7 +78,7 @@ fn strategic_maps_and_scalars() {
     assert_eq!(result(json!({"spec": {"selector": null}}))["spec"].get("selector"), None);
     assert_eq!(
         result(json!({"metadata": {"finalizers": ["z", "x"]}}))["metadata"]["finalizers"],
-        json!(["x", "y", "z"])
+        json!(["z", "x", "y"])
     );
     let patch = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["x"]}});
     assert_eq!(result(patch)["metadata"]["finalizers"], json!(["y"]));

@@ -37,6 +37,7 @@ fn merge_map(target: &mut Map<String, Value>, patch: &Map<String, Value>, node: 
     if let Some(keep) = patch.get(RETAIN).and_then(Value::as_array) {
         target.retain(|name, _| keep.iter().any(|kept| kept == name));
     }
+    let before = target.clone();
     for (name, value) in patch {
         if name == DIRECTIVE || name == RETAIN || name.starts_with(ORDER) {
             continue;
@@ -50,11 +51,18 @@ fn merge_map(target: &mut Map<String, Value>, patch: &Map<String, Value>, node: 
         }
         merge_field(target, name, value, node)?;
     }
-    for (name, order) in patch {
-        if let (Some(field), Some(order)) = (name.strip_prefix(ORDER), order.as_array()) {
-            let key = node.child(field).and_then(|node| node.patch_key.clone());
-            if let (Some(key), Some(list)) = (key, target.get_mut(field).and_then(Value::as_array_mut)) {
-                reorder(list, order, &key);
+    for (name, value) in patch {
+        // A merged list is in the order that the patch gives for it, or else in that of the patch's own elements.
+        let field = name.strip_prefix(ORDER).unwrap_or(name);
+        if field == name && patch.contains_key(&format!("{ORDER}{name}")) {
+            continue;
+        }
+        let key = node.child(field).and_then(|node| node.patch_key.clone());
+        let list = target.get_mut(field).and_then(Value::as_array_mut);
+        if let (Some(key), Some(list), Some(order)) = (key, list, value.as_array()) {
+            let old = before.get(field).and_then(Value::as_array).cloned().unwrap_or_default();
+            if !order.iter().any(|element| element.get(DIRECTIVE).is_some()) || name != field {
+                reorder(list, order, &old, &key);
             }
         }
     }
@@ -136,22 +144,25 @@ fn merge_list(mut list: Vec<Value>, patch: &[Value], key: &str, node: &Node) -> 
     Ok(list)
 }
 
-/// Sorts as the patch says; elements that it does not name keep their place among themselves, before what follows
-/// them in the old order.
-fn reorder(list: &mut Vec<Value>, order: &[Value], key: &str) {
-    let rank = |item: &Value| {
-        order.iter().position(|wanted| if key.is_empty() { wanted == item } else { wanted.get(key) == item.get(key) })
+/// Sorts as `order` says. Elements that it does not name keep their old order, each before the named ones that it
+/// was in front of; what is new comes before what is not named.
+fn reorder(list: &mut Vec<Value>, order: &[Value], old: &[Value], key: &str) {
+    let place = |item: &Value, among: &[Value]| {
+        among.iter().position(|other| if key.is_empty() { other == item } else { other.get(key) == item.get(key) })
     };
-    let (mut named, others): (Vec<_>, Vec<_>) = list.drain(..).enumerate().partition(|(_, item)| rank(item).is_some());
-    named.sort_by_key(|(_, item)| rank(item));
-    let mut named = named.into_iter().peekable();
-    for (at, other) in others {
-        while named.peek().is_some_and(|(old, _)| *old < at) {
-            list.extend(named.next().map(|(_, item)| item));
+    let (mut named, others): (Vec<_>, Vec<_>) = list.drain(..).partition(|item| place(item, order).is_some());
+    named.sort_by_key(|item| place(item, order));
+    let mut others = others.into_iter().peekable();
+    for item in named {
+        while let Some(other) = others.peek() {
+            match (place(other, old), place(&item, old)) {
+                (Some(before), Some(after)) if before < after => list.extend(others.next()),
+                _ => break,
+            }
         }
-        list.push(other);
+        list.push(item);
     }
-    list.extend(named.map(|(_, item)| item));
+    list.extend(others);
 }
 
 fn unknown(directive: &str, map: &Map<String, Value>) -> String {

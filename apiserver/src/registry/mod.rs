@@ -56,6 +56,8 @@ pub struct Custom {
     pub selectable: Vec<String>,
     /// Name of the definition.
     pub definition: String,
+    /// `openAPIV3Schema` of this version.
+    pub openapi: serde_json::Value,
     /// Whether the definition is being deleted: nothing new is created.
     pub terminating: bool,
 }
@@ -242,7 +244,8 @@ fn parse_line(line: &str, schema: &impl Fn(&str) -> Option<Arc<Node>>) -> Option
         subresources,
         schema: schema(schema_name)?,
         storage: Arc::from(storage),
-        storage_version: version.to_owned(),
+        // Definitions are stored in an older version, which clients can see in the hash.
+        storage_version: if group == "apiextensions.k8s.io" { "v1beta1".into() } else { version.to_owned() },
         custom: None,
     })
 }

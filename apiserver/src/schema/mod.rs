@@ -7,6 +7,7 @@
 pub mod builtin;
 pub mod decode;
 pub mod shape;
+pub mod validate;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

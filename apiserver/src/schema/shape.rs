@@ -37,6 +37,14 @@ pub fn fill_zero(value: &mut Value, node: &Node) {
     });
 }
 
+/// Drops each null that is no value: of a field with a default, which then takes it, and of one that the schema does
+/// not let be null.
+pub fn drop_nulls(value: &mut Value, node: &Node) {
+    walk(value, node, &|map, node| {
+        map.retain(|name, value| !value.is_null() || node.fields.get(name).is_none_or(|field| field.nullable));
+    });
+}
+
 fn drop_empty(value: &mut Value, node: &Node) {
     let node = node.resolve();
     match value {
@@ -55,12 +63,12 @@ fn drop_empty(value: &mut Value, node: &Node) {
     }
 }
 
-/// Whether Go leaves the field out. An empty list of a required field is printed.
+/// Whether Go leaves the field out.
 fn is_empty(value: &Value, field: &Node, parent: &Node, name: &str) -> bool {
     let kind = field.resolve();
     match value {
         Value::Null => kind.type_ != Type::Any || parent.fields.contains_key(name),
-        Value::Array(list) => list.is_empty() && parent.is_struct() && !parent.required.iter().any(|r| r == name),
+        Value::Array(list) => list.is_empty() && parent.is_struct(),
         Value::Object(map) => {
             map.is_empty() && parent.is_struct() && kind.type_ == Type::Object && kind.additional.is_some()
         }

@@ -43,9 +43,15 @@ pub fn finish(object: &mut Value, call: &Call) {
     if !object["metadata"].is_object() {
         object["metadata"] = json!({});
     }
-    if call.resource.custom.is_none() {
-        shape::normalise(object, &call.resource.schema);
-        shape::default(object, &call.resource.schema);
+    match call.resource.custom {
+        None => {
+            shape::normalise(object, &call.resource.schema);
+            shape::default(object, &call.resource.schema);
+        }
+        Some(_) => {
+            shape::drop_nulls(object, &call.resource.schema);
+            shape::default(object, &call.resource.schema);
+        }
     }
     kinds::default(&call.resource, object);
 }

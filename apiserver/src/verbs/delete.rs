@@ -56,8 +56,9 @@ pub fn delete_collection(state: &mut State, call: &Call) -> Outcome<Value> {
         .collect();
     let mut answers = Vec::new();
     for live in selected {
-        let (object, _) = mark_or_remove(state, call, &live, &options)?;
-        answers.push(in_version(&object, &call.resource));
+        let (object, gone) = mark_or_remove(state, call, &live, &options)?;
+        // What is gone is listed as it was.
+        answers.push(in_version(if gone { &live } else { &object }, &call.resource));
     }
     Ok(list_body(&call.resource, answers, revision, None, None))
 }
@@ -134,7 +135,7 @@ fn mark_or_remove(state: &mut State, call: &Call, live: &Arc<Value>, options: &O
     };
     let grace = kinds::grace(resource, live, options.grace);
     let already = live["metadata"]["deletionTimestamp"].is_string();
-    let shorter = live["metadata"]["deletionGracePeriodSeconds"].as_i64().is_none_or(|old| grace < old);
+    let shorter = live["metadata"]["deletionGracePeriodSeconds"].as_i64().is_some_and(|old| grace < old);
     if !already || shorter {
         let end = state.clock.now().checked_add(jiff::SignedDuration::from_secs(grace)).unwrap_or(jiff::Timestamp::MAX);
         object["metadata"]["deletionTimestamp"] = json!(crate::clock::seconds(end));
@@ -143,15 +144,14 @@ fn mark_or_remove(state: &mut State, call: &Call, live: &Arc<Value>, options: &O
             if let Some(generation) = object["metadata"]["generation"].as_i64() {
                 object["metadata"]["generation"] = json!(generation + 1);
             }
-            kinds::on_terminating(resource, &mut object, &state.now());
+            kinds::on_terminating(resource, &mut object);
         }
     }
     if ready_to_go(&object) {
-        // The answer shows the object as it was, unless marking it was part of this request.
-        let shown = Value::clone(live);
-        if !options.dry_run {
-            state.remove(&key)?;
-        }
+        let shown = match options.dry_run {
+            true => Value::clone(live),
+            false => state.remove(&key)?.map_or(Value::Null, |gone| Value::clone(&gone)),
+        };
         return Ok((shown, true));
     }
     if object == **live || options.dry_run {

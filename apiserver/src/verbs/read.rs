@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::alphabet::URL_SAFE;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 use super::{Call, Selection, in_version, parse_revision};
@@ -67,8 +69,12 @@ pub fn asked_revision(query: &Query, watch: bool) -> Outcome<Option<u64>> {
         return Ok(None);
     }
     let revision = parse_revision(text).map_err(|error| {
-        let message = format!("invalid resource version: resourceVersion: Invalid value: \"{text}\": {error}");
-        if watch { Failure::plain(message) } else { Failure::bad_request(message) }
+        let message = format!("resourceVersion: Invalid value: \"{text}\": {error}");
+        if watch {
+            Failure::plain(message)
+        } else {
+            Failure::bad_request(format!("invalid resource version: {message}"))
+        }
     })?;
     Ok(Some(revision))
 }
@@ -82,9 +88,9 @@ struct Continue {
 fn read_token(token: &str) -> Outcome<Continue> {
     let invalid =
         |why: String| Failure::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
-    let bytes = URL_SAFE_NO_PAD
-        .decode(token.trim_end_matches('='))
-        .map_err(|_| invalid("illegal base64 data at input byte 0".into()))?;
+    let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let lenient = GeneralPurpose::new(&URL_SAFE, config.with_decode_allow_trailing_bits(true));
+    let bytes = lenient.decode(token).map_err(|_| invalid("illegal base64 data at input byte 0".into()))?;
     let value: Value = serde_json::from_slice(&bytes).map_err(|_| {
         let first = bytes.first().copied().unwrap_or_default();
         let shown = if first.is_ascii_graphic() { char::from(first).to_string() } else { format!("\\u{first:04x}") };
@@ -144,17 +150,18 @@ pub fn list(state: &State, call: &Call) -> Outcome<Value> {
     }
     let at = exact.unwrap_or(current);
     let objects = state.store.list_at(&call.resource.storage, namespace, at).map_err(|_| expired(token.as_ref()))?;
-    let rest = objects.into_iter().filter(|(key, object)| {
-        token.as_ref().is_none_or(|token| *format!("{}\0", position(key, namespace)) > *token.start)
-            && selection.matches(object)
-    });
-    let selected: Vec<(Key, Arc<Value>)> = rest.collect();
-    let take = limit.map_or(selected.len(), |limit| selected.len().min(limit as usize));
-    let left = selected.len() - take;
-    let more = selected[..take].last().filter(|_| left > 0);
+    let after =
+        |key: &Key| token.as_ref().is_none_or(|token| *format!("{}\0", position(key, namespace)) > *token.start);
+    let rest: Vec<(Key, Arc<Value>)> = objects.into_iter().filter(|(key, _)| after(key)).collect();
+    // A page ends with the object that fills it; whether what follows is selected is not known yet.
+    let chosen = rest.iter().enumerate().filter(|(_, (_, object))| selection.matches(object)).map(|(at, _)| at);
+    let chosen: Vec<usize> = chosen.take(limit.map_or(usize::MAX, |limit| limit as usize)).collect();
+    let full = limit.is_some_and(|limit| chosen.len() as i64 == limit);
+    let left = if full { chosen.last().map_or(0, |last| rest.len() - last - 1) } else { 0 };
+    let more = chosen.last().filter(|_| left > 0).map(|at| &rest[*at]);
     let more = more.map(|(key, _)| write_token(at as i64, key, namespace));
     let remaining = (left > 0 && selection.is_empty()).then_some(left);
-    let items = selected[..take].iter().map(|(_, object)| in_version(object, &call.resource)).collect();
+    let items = chosen.iter().map(|at| in_version(&rest[*at].1, &call.resource)).collect();
     Ok(list_body(&call.resource, items, at, more, remaining))
 }
 
@@ -182,8 +189,11 @@ pub fn list_body(
     remaining: Option<usize>,
 ) -> Value {
     let mut metadata = json!({"resourceVersion": revision.to_string()});
-    if let Some(token) = more {
-        metadata["continue"] = json!(token);
+    match more {
+        Some(token) => metadata["continue"] = json!(token),
+        // Lists of custom resources always print it.
+        None if resource.custom.is_some() => metadata["continue"] = json!(""),
+        None => {}
     }
     if let Some(remaining) = remaining {
         metadata["remainingItemCount"] = json!(remaining);

@@ -31,7 +31,7 @@ pub fn update(state: &mut State, call: &Call) -> Outcome<Written> {
     };
     if kinds::requires_revision(&call.resource) && meta(&object, "resourceVersion").is_empty() {
         let error = FieldError::invalid("metadata.resourceVersion", &json!(0), "must be specified for an update");
-        return Err(Failure::invalid(&call.resource.group, &call.resource.kind, &call.target.name, &[error]));
+        return Err(Failure::invalid(&call.resource.group, &call.resource.plural, &call.target.name, &[error]));
     }
     let stored = replace(state, call, &live, object, Some(&options), options.dry_run)?;
     Ok(Written { code: 200, object: stored, warnings: decoded.warnings })
@@ -72,10 +72,10 @@ pub fn replace(
     let current = in_version(live, resource);
     check_preconditions(call, &current, &object, booked.is_none())?;
     restore(&current, &mut object);
-    kinds::prepare_update(resource, &call.target.subresource, &mut object, &current);
     if let Some(options) = booked {
         managed::update(&current, &mut object, &call.write(options, false, state.now()), false);
     }
+    kinds::prepare_update(resource, &call.target.subresource, &mut object, &current);
     let errors = finalizer_errors(&current, &object);
     if call.target.subresource.is_empty() {
         kinds::allocate(state, resource, &mut object, Some(&current))?;
@@ -128,13 +128,10 @@ fn check_preconditions(call: &Call, current: &Value, object: &Value, apply: bool
     }
     let resource = &call.resource;
     if apply {
-        // The real server validates twice on this path, and says so twice.
+        // The real server validates metadata twice, and says so twice.
         let error = FieldError::invalid("metadata.uid", &json!(uid), "field is immutable");
-        let mut failure =
-            Failure::invalid(&resource.group, &resource.kind, &call.target.name, std::slice::from_ref(&error));
-        let twice = Failure::invalid(&resource.group, &resource.kind, &call.target.name, &[error.clone(), error]);
-        failure.details = twice.details;
-        return Err(failure);
+        let errors = [error.clone(), error];
+        return Err(Failure::invalid(&resource.group, &resource.kind, &call.target.name, &errors));
     }
     let group = if resource.group.is_empty() { String::new() } else { format!("{}/", resource.group) };
     let key = match call.namespace() {
@@ -179,5 +176,7 @@ fn finalizer_errors(current: &Value, object: &Value) -> Vec<FieldError> {
         "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
         fresh.join(", ")
     );
-    vec![FieldError::forbidden("metadata.finalizers", &detail)]
+    // Metadata is validated twice there, too.
+    let error = FieldError::forbidden("metadata.finalizers", &detail);
+    vec![error.clone(), error]
 }
