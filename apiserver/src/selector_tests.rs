@@ -33,7 +33,7 @@ fn label_operators() {
     {
         assert!(!selects(no, &labels), "{no}");
     }
-    assert!(LabelSelector::parse("a").unwrap().matches(None) == false);
+    assert!(!LabelSelector::parse("a").unwrap().matches(None));
 }
 
 #[test]

@@ -281,6 +281,8 @@ fn verb(state: &mut State, method: &Method, call: &Call) -> Outcome<Written> {
             None => return Err(Failure::no_such_resource()),
             Some(found) if !found.verbs.contains(&name) => return Err(Failure::method_not_allowed()),
             Some(_) if sub == "status" => {}
+            Some(_) if sub == "finalize" => return update::finalize(state, call),
+            Some(_) if sub == "binding" => return create::bind(state, call),
             Some(_) => return Err(Failure::unsupported(&format!("{name} of {}/{sub}", call.resource.plural))),
         },
     }

@@ -4,6 +4,8 @@
 //! `tests/explained.txt` with a reason; one that no longer shows is an error too, so that the list only shrinks.
 //! `REPLAY_DIR` names another folder with `corpus` and `recorded`: everything in it is played and only reported.
 
+#![allow(clippy::unwrap_used, reason = "test code: a broken script or recording ends the test")]
+
 #[path = "replay/compare.rs"]
 mod compare;
 #[path = "replay/player.rs"]

@@ -2,6 +2,7 @@
 
 pub mod core;
 pub mod definition;
+mod definition_rules;
 pub mod events;
 pub mod names;
 pub mod service;
@@ -158,6 +159,7 @@ pub fn validate(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec
         ("", "services") => service::validate(object, old),
         ("", "configmaps") => core::validate_config_map(object, old),
         ("", "secrets") => core::validate_secret(object, old),
+        ("apiextensions.k8s.io", _) => definition_rules::validate(object, old),
         _ => Vec::new(),
     });
     errors

@@ -154,3 +154,32 @@ pub fn name_errors(object: &Value, check: impl Fn(&str) -> Option<&'static str>)
     }
     check(name).map(|why| FieldError::invalid("metadata.name", &json!(name), why)).into_iter().collect()
 }
+
+/// `POST pods/NAME/binding`: the scheduler's word on where the pod runs; it is given once.
+pub fn bind(state: &mut State, call: &Call) -> Outcome<Written> {
+    let options = WriteOptions::parse(&call.query, "CreateOptions", &call.user_agent)?;
+    let decoded = read_object(&call.body, &call.media_type, &call.resource, "Binding", options.validation)?;
+    let node = decoded.object["target"]["name"].as_str().unwrap_or_default();
+    let name = &call.target.name;
+    if node.is_empty() {
+        let error = FieldError::required("target.name", "");
+        return Err(Failure::invalid("", "Binding", name, &[error]));
+    }
+    let live = state.read(&call.resource, call.namespace(), name)?;
+    if let Some(bound) = live["spec"]["nodeName"].as_str().filter(|bound| !bound.is_empty()) {
+        let why = format!("pod {name} is already assigned to node \"{bound}\"");
+        return Err(Failure::conflict("", "pods/binding", name, &why));
+    }
+    let mut object = Value::clone(&live);
+    object["spec"]["nodeName"] = json!(node);
+    let scheduled =
+        json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": state.now()});
+    let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let others = conditions.into_iter().filter(|condition| condition["type"] != "PodScheduled");
+    object["status"]["conditions"] = others.chain([scheduled]).collect();
+    if !options.dry_run {
+        state.put(State::key(&call.resource, call.namespace(), name), object)?;
+    }
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+    Ok(Written { code: 201, object: status, warnings: decoded.warnings })
+}

@@ -180,3 +180,30 @@ fn finalizer_errors(current: &Value, object: &Value) -> Vec<FieldError> {
     let error = FieldError::forbidden("metadata.finalizers", &detail);
     vec![error.clone(), error]
 }
+
+/// `PUT namespaces/NAME/finalize`: only the finalizers of the spec change; the last one gone ends the namespace.
+pub fn finalize(state: &mut State, call: &Call) -> Outcome<Written> {
+    let options = WriteOptions::parse(&call.query, "UpdateOptions", &call.user_agent)?;
+    let decoded = read_object(&call.body, &call.media_type, &call.resource, &call.resource.kind, options.validation)?;
+    let mut wanted = decoded.object;
+    check_names(&mut wanted, call)?;
+    let live = state.read(&call.resource, call.namespace(), &call.target.name)?;
+    check_preconditions(call, &live, &wanted, false)?;
+    let mut object = Value::clone(&live);
+    if let Some(spec) = object["spec"].as_object_mut() {
+        match wanted["spec"]["finalizers"].as_array().filter(|list| !list.is_empty()) {
+            Some(list) => spec.insert("finalizers".into(), json!(list)),
+            None => spec.remove("finalizers"),
+        };
+    }
+    let key = State::key(&call.resource, call.namespace(), &call.target.name);
+    if options.dry_run {
+        return Ok(Written { code: 200, object, warnings: decoded.warnings });
+    }
+    if ready_to_go(&object) {
+        state.remove(&key)?;
+        return Ok(Written { code: 200, object, warnings: decoded.warnings });
+    }
+    let stored = state.put(key, object)?;
+    Ok(Written { code: 200, object: Value::clone(&stored), warnings: decoded.warnings })
+}

@@ -3,6 +3,8 @@
 //! A uid, generated name, allocated address or port stands for one of ours through the whole script; revisions keep
 //! their order and equalities; times keep their precision; ages are by form. What the script spells out is exact.
 
+#![allow(clippy::unwrap_used, reason = "test code: a broken script or recording ends the test")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use regex::{Captures, Regex};

@@ -1,5 +1,7 @@
 //! Plays a script against a fresh server, without sockets.
 
+#![allow(clippy::unwrap_used, reason = "test code: a broken script or recording ends the test")]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
