@@ -76,6 +76,10 @@ pub(super) fn default_workload(plural: &str, object: &mut Value) {
             }
         }
         "daemonsets" => {
+            let generation = "deprecated.daemonset.template.generation";
+            if object["metadata"]["annotations"][generation].is_null() {
+                object["metadata"]["annotations"][generation] = json!("1");
+            }
             let strategy = &mut object["spec"]["updateStrategy"];
             if strategy["type"].is_null() {
                 strategy["type"] = json!("RollingUpdate");
@@ -108,6 +112,16 @@ fn fill(value: &mut Value, fields: &[(&str, Value)]) {
 /// A new pod is pending; its status is the server's.
 pub(super) fn prepare_pod(object: &mut Value) {
     object["status"] = json!({"phase": "Pending", "qosClass": quality(object)});
+    // The two classes that every cluster has; others are stored, and count as zero.
+    let priority = match object["spec"]["priorityClassName"].as_str() {
+        Some("system-node-critical") => 2_000_001_000,
+        Some("system-cluster-critical") => 2_000_000_000,
+        _ => 0,
+    };
+    if let Some(spec) = object["spec"].as_object_mut() {
+        spec.entry("priority").or_insert(json!(priority));
+        spec.entry("preemptionPolicy").or_insert(json!("PreemptLowerPriority"));
+    }
 }
 
 fn quality(pod: &Value) -> &'static str {
