@@ -117,6 +117,7 @@ fn walk(old: Option<&Value>, new: Option<&Value>, node: &Node, path: &mut Vec<St
     match (old, new) {
         (None, Some(value)) if null_old && !matches!(shape(value, node), Shape::Leaf) => {}
         (Some(_), None) if null_new => out.removed.insert(path),
+        (None, None) if null_new && !null_old => out.added.insert(path),
         (None, None) => return,
         (None, Some(_)) => out.added.insert(path),
         (Some(_), None) => out.removed.insert(path),

@@ -157,6 +157,7 @@ pub fn validate(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec
     }
     errors.extend(match id(resource) {
         ("", "services") => service::validate(object, old),
+        ("", "pods") => workloads::validate_pod(object),
         ("", "configmaps") => core::validate_config_map(object, old),
         ("", "secrets") => core::validate_secret(object, old),
         ("apiextensions.k8s.io", _) => definition_rules::validate(object, old),

@@ -2,6 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::names::{LABEL, is_label};
+use crate::failure::FieldError;
+
 /// Defaults of a pod that its template does not have.
 pub(super) fn default_pod(object: &mut Value) {
     default_pod_spec(&mut object["spec"]);
@@ -112,6 +115,7 @@ fn fill(value: &mut Value, fields: &[(&str, Value)]) {
 /// A new pod is pending; its status is the server's.
 pub(super) fn prepare_pod(object: &mut Value) {
     object["status"] = json!({"phase": "Pending", "qosClass": quality(object)});
+    tolerate(object);
     // The two classes that every cluster has; others are stored, and count as zero.
     let priority = match object["spec"]["priorityClassName"].as_str() {
         Some("system-node-critical") => 2_000_001_000,
@@ -146,4 +150,45 @@ fn quality(pod: &Value) -> &'static str {
         (true, true) => "Guaranteed",
         (true, false) => "Burstable",
     }
+}
+
+/// A pod outlives five minutes of a node that is not ready or not reachable, unless it says otherwise.
+fn tolerate(pod: &mut Value) {
+    let mut tolerations = pod["spec"]["tolerations"].as_array().cloned().unwrap_or_default();
+    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        let covered = tolerations.iter().any(|toleration| {
+            let whole = toleration["key"].as_str().unwrap_or_default().is_empty() && toleration["operator"] == "Exists";
+            let effect = toleration["effect"].as_str().unwrap_or_default();
+            (toleration["key"] == key || whole) && (effect.is_empty() || effect == "NoExecute")
+        });
+        if !covered {
+            tolerations
+                .push(json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}));
+        }
+    }
+    pod["spec"]["tolerations"] = Value::Array(tolerations);
+}
+
+/// What is wrong with the containers of a pod.
+pub(super) fn validate_pod(pod: &Value) -> Vec<FieldError> {
+    let containers: Vec<&Value> = pod["spec"]["containers"].as_array().into_iter().flatten().collect();
+    if containers.is_empty() {
+        return vec![FieldError::required("spec.containers", "")];
+    }
+    let mut errors = Vec::new();
+    for (index, container) in containers.iter().enumerate() {
+        let field = |name: &str| format!("spec.containers[{index}].{name}");
+        let name = container["name"].as_str().unwrap_or_default();
+        if name.is_empty() {
+            errors.push(FieldError::required(field("name"), ""));
+        } else if !is_label(name) {
+            errors.push(FieldError::invalid(field("name"), &container["name"], LABEL));
+        } else if containers[..index].iter().any(|other| other["name"] == name) {
+            errors.push(FieldError::duplicate(field("name"), &container["name"]));
+        }
+        if container["image"].as_str().unwrap_or_default().is_empty() {
+            errors.push(FieldError::required(field("image"), ""));
+        }
+    }
+    errors
 }
