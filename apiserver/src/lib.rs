@@ -1,3 +1,5 @@
+//! The crate is introduced by its README, whose example is run as a doc test.
+//!
 #![doc = include_str!("../README.md")]
 
 pub mod body;
