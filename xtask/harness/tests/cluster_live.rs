@@ -61,12 +61,13 @@ fn what_a_killed_run_leaves_is_collected_and_ctrl_c_leaves_nothing() {
         std::thread::sleep(Duration::from_millis(moment));
         kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
         let status = child.wait().unwrap();
+        eprintln!("{signal} after {moment} ms");
         if signal == Signal::SIGKILL {
-            harness.run("gc", "killed", &[]);
+            // What the killed run had started ends a moment after it, and is not dead for `gc` before.
+            before.assert_restored_by(|| drop(harness.run("gc", "killed", &[])));
         } else {
             assert!(!status.success(), "an interrupted run is not a success");
+            before.assert_restored();
         }
-        eprintln!("{signal} after {moment} ms");
-        before.assert_restored();
     }
 }

@@ -29,8 +29,14 @@ impl Inventory {
 
     /// Waits until the machine is as it was, and panics with what is more or less if it does not become so.
     pub(crate) fn assert_restored(&self) {
+        self.assert_restored_by(|| {});
+    }
+
+    /// As `assert_restored`, with something done before each look.
+    pub(crate) fn assert_restored_by(&self, act: impl Fn()) {
         let start = Instant::now();
         loop {
+            act();
             let now = Self::take();
             if now == *self {
                 return;
