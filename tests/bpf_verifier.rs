@@ -74,3 +74,43 @@ fn a_directory_that_is_no_bpf_file_system_is_refused() {
     let Err(error) = Datapath::open(Path::new("/proc")) else { panic!("/proc was taken for a BPF file system") };
     assert!(format!("{error:#}").contains("no BPF file system"), "{error:#}");
 }
+
+/// Ids of the pinned programs, by name.
+fn program_ids(pins: &Path) -> BTreeMap<String, u32> {
+    let objects: Vec<_> = std::fs::read_dir(pins.join("programs")).unwrap().map(|dir| dir.unwrap().path()).collect();
+    let [object] = &objects[..] else { panic!("one object is in use, not {objects:?}") };
+    let id = |path: &Path| aya::programs::ProgramInfo::from_pin(path).unwrap().id();
+    let files = std::fs::read_dir(object).unwrap().map(|file| file.unwrap());
+    files.map(|file| (file.file_name().into_string().unwrap(), id(&file.path()))).collect()
+}
+
+#[test]
+fn programs_are_taken_over_only_if_they_are_the_same_and_use_the_pinned_maps() {
+    let Some(bpffs) = Bpffs::mount("programs") else { return };
+    let first = Datapath::open(&bpffs.0).unwrap();
+    let pins = first.pins().to_path_buf();
+    let loaded = program_ids(&pins);
+    assert_eq!(loaded.len(), 12);
+    drop(first);
+
+    let second = Datapath::open(&bpffs.0).unwrap();
+    assert_eq!(program_ids(&pins), loaded, "nothing is verified twice");
+    // What another build left goes once this one has taken its place.
+    std::fs::create_dir(pins.join("programs/0123456789abcdef")).unwrap();
+    second.remove_other_shapes().unwrap();
+    assert_eq!(program_ids(&pins), loaded);
+    drop(second);
+
+    // A program is missing, as after a crash between two pins.
+    let object = std::fs::read_dir(pins.join("programs")).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_file(object.join("to_lo")).unwrap();
+    drop(Datapath::open(&bpffs.0).unwrap());
+    let again = program_ids(&pins);
+    assert!(again.len() == 12 && again.iter().all(|(name, id)| loaded[name] != *id), "{loaded:?} {again:?}");
+
+    // A map was made anew: programs that use the former one would see nothing of what the agent writes.
+    std::fs::remove_file(pins.join("maps/frontends")).unwrap();
+    drop(Datapath::open(&bpffs.0).unwrap());
+    let anew = program_ids(&pins);
+    assert!(anew.iter().all(|(name, id)| again[name] != *id), "{again:?} {anew:?}");
+}

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::peers::Reachability;
 use super::{CNI_CONF, CNI_CONF_NAME, Shared, peers};
-use crate::datapath::{CGROUP_PROGRAMS, LinkName, read};
+use crate::datapath::{LinkName, SOCK_ADDRS, read};
 
 /// A native device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,7 +79,7 @@ pub(super) async fn measure(shared: &Shared) -> Result<Status> {
     }
     let config = read::config(&shared.pins)?;
     let socket_wanted = config.flags & CONFIG_SOCKET_LB != 0;
-    let socket_missing = missing(CGROUP_PROGRAMS.iter().map(|program| LinkName::cgroup(program).0).collect());
+    let socket_missing = missing(SOCK_ADDRS.iter().map(|(program, _)| LinkName::cgroup(program).0).collect());
     let (used, capacity, cidr, pods) = {
         let endpoints = shared.endpoints.lock().await;
         let (used, capacity, cidr) = endpoints.usage();

@@ -5,19 +5,13 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use aya::Ebpf;
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
-use aya::programs::{
-    CgroupAttachMode, CgroupSockAddr, LinkOrder, Program, ProgramError, SchedClassifier, TcAttachType,
-};
+use aya::programs::{CgroupAttachMode, LinkOrder, TcAttachType};
 use aya::sys::SyscallError;
 
+use super::programs::Programs;
 use crate::sys::bpf;
-
-/// Programs of socket LB.
-pub const CGROUP_PROGRAMS: [&str; 7] =
-    ["connect4", "sendmsg4", "recvmsg4", "getpeername4", "connect6", "recvmsg6", "getpeername6"];
 
 /// File name of a pinned link.
 pub struct LinkName(pub String);
@@ -36,15 +30,6 @@ impl LinkName {
     }
 }
 
-/// Hands one program to the kernel's verifier.
-pub(super) fn load(program: &mut Program) -> Result<(), ProgramError> {
-    match program {
-        Program::SchedClassifier(program) => program.load(),
-        Program::CgroupSockAddr(program) => program.load(),
-        _ => Err(ProgramError::UnexpectedProgramType),
-    }
-}
-
 fn pinned(path: &Path) -> Result<Option<PinnedLink>> {
     match PinnedLink::from_pin(path) {
         Ok(link) => Ok(Some(link)),
@@ -57,15 +42,14 @@ fn pinned(path: &Path) -> Result<Option<PinnedLink>> {
 
 /// Attaches by TCX, or replaces the program of the pinned link.
 pub(super) fn attach_tcx(
-    ebpf: &mut Ebpf,
+    programs: &mut Programs,
     pins: &Path,
     program: &str,
     device: &str,
     direction: TcAttachType,
 ) -> Result<()> {
     let path = pins.join("links").join(LinkName::device(program, device).0);
-    let program: &mut SchedClassifier =
-        ebpf.program_mut(program).with_context(|| format!("the BPF object has no program {program}"))?.try_into()?;
+    let program = programs.classifier(program)?;
     if let Some(link) = pinned(&path)? {
         let link: SchedClassifierLink = FdLink::from(link).try_into()?;
         match program.attach_to_link(link) {
@@ -89,10 +73,9 @@ fn keep(link: FdLink) -> Result<()> {
 }
 
 /// Attaches to a cgroup, or replaces the program of the pinned link.
-pub(super) fn attach_cgroup(ebpf: &mut Ebpf, pins: &Path, name: &str, cgroup: &Path) -> Result<()> {
+pub(super) fn attach_cgroup(programs: &mut Programs, pins: &Path, name: &str, cgroup: &Path) -> Result<()> {
     let path = pins.join("links").join(LinkName::cgroup(name).0);
-    let program: &mut CgroupSockAddr =
-        ebpf.program_mut(name).with_context(|| format!("the BPF object has no program {name}"))?.try_into()?;
+    let program = programs.sock_addr(name)?;
     match bpf::obj_get(&path) {
         Ok(link) => match bpf::link_update(link.as_fd(), program.fd()?.as_fd()) {
             Ok(()) => return Ok(()),

@@ -7,6 +7,7 @@
 pub mod convert;
 pub mod flows;
 mod links;
+mod programs;
 pub mod read;
 mod shape;
 
@@ -15,27 +16,26 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use aya::maps::{Array, HashMap, Map, MapData};
+use aya::maps::{Array, HashMap, MapData};
 use aya::programs::TcAttachType;
-use aya::{Ebpf, EbpfLoader};
 use portolan_core::datapath::Op;
 use portolan_ebpf::{
     AddrKey, BackendVal, DeviceVal, EndpointVal, FrontendKey, FrontendVal, NodeConfig, ServiceVal, SlotKey,
 };
 
 use crate::sys::abi::Abi;
+use programs::Programs;
 
-pub use links::{CGROUP_PROGRAMS, LinkName};
+pub use links::LinkName;
+pub use programs::SOCK_ADDRS;
 pub use shape::pin_dir;
 
 /// A writable hash map of the ABI's types.
 pub type Table<K, V> = HashMap<MapData, Abi<K>, Abi<V>>;
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!("../../ebpf/portolan.bpf.o");
-
 /// Programs loaded, maps open.
 pub struct Datapath {
-    ebpf: Ebpf,
+    programs: Programs,
     pins: PathBuf,
     config: Array<MapData, Abi<NodeConfig>>,
     frontends: Table<FrontendKey, FrontendVal>,
@@ -58,7 +58,7 @@ struct Wanted {
 }
 
 impl Datapath {
-    /// Loads the programs and opens the pinned maps below `bpffs`, or creates them. Attaches nothing.
+    /// Takes over the pinned programs and maps below `bpffs`, or loads and creates them. Attaches nothing.
     ///
     /// # Errors
     /// If `bpffs` is no BPF file system, the kernel refuses a program (with the verifier's words), or a pinned map has
@@ -66,31 +66,23 @@ impl Datapath {
     pub fn open(bpffs: &Path) -> Result<Self> {
         let pins = pin_dir(bpffs);
         shape::check_bpffs(bpffs)?;
-        for dir in ["maps", "links"] {
+        for dir in ["maps", "links", "programs"] {
             let dir = pins.join(dir);
             std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
         }
         shape::check_pins(&pins)?;
-        let mut loader = EbpfLoader::new();
-        for map in shape::MAPS {
-            loader.map_pin_path(map.name, pins.join("maps").join(map.name));
-        }
-        let mut ebpf =
-            loader.load(OBJECT).context("loading the BPF object; the kernel needs BTF and BPF (Linux 6.6)")?;
-        for (name, program) in ebpf.programs_mut() {
-            links::load(program).with_context(|| format!("the kernel refused BPF program {name}"))?;
-        }
+        let programs = Programs::open(&pins)?;
         let datapath = Self {
-            config: Array::try_from(take(&mut ebpf, "config")?)?,
-            frontends: HashMap::try_from(take(&mut ebpf, "frontends")?)?,
-            services: HashMap::try_from(take(&mut ebpf, "services")?)?,
-            slots: HashMap::try_from(take(&mut ebpf, "slots")?)?,
-            backends: HashMap::try_from(take(&mut ebpf, "backends")?)?,
-            endpoints: HashMap::try_from(take(&mut ebpf, "endpoints")?)?,
-            node_addrs: HashMap::try_from(take(&mut ebpf, "node_addrs")?)?,
-            devices: HashMap::try_from(take(&mut ebpf, "devices")?)?,
+            config: Array::try_from(read::open(&pins, "config")?)?,
+            frontends: HashMap::try_from(read::open(&pins, "frontends")?)?,
+            services: HashMap::try_from(read::open(&pins, "services")?)?,
+            slots: HashMap::try_from(read::open(&pins, "slots")?)?,
+            backends: HashMap::try_from(read::open(&pins, "backends")?)?,
+            endpoints: HashMap::try_from(read::open(&pins, "endpoints")?)?,
+            node_addrs: HashMap::try_from(read::open(&pins, "node_addrs")?)?,
+            devices: HashMap::try_from(read::open(&pins, "devices")?)?,
             wanted: Wanted::default(),
-            ebpf,
+            programs,
             pins,
         };
         Ok(datapath)
@@ -150,7 +142,7 @@ impl Datapath {
     }
 
     fn attach(&mut self, program: &str, device: &str, direction: TcAttachType) -> Result<()> {
-        links::attach_tcx(&mut self.ebpf, &self.pins, program, device, direction)
+        links::attach_tcx(&mut self.programs, &self.pins, program, device, direction)
             .with_context(|| format!("attaching {program} to {device}"))
     }
 
@@ -159,9 +151,9 @@ impl Datapath {
     /// # Errors
     /// If the kernel refuses.
     pub fn socket_lb(&mut self, cgroup: &Path, enabled: bool) -> Result<()> {
-        for program in CGROUP_PROGRAMS {
+        for (program, _) in SOCK_ADDRS {
             if enabled {
-                links::attach_cgroup(&mut self.ebpf, &self.pins, program, cgroup)
+                links::attach_cgroup(&mut self.programs, &self.pins, program, cgroup)
                     .with_context(|| format!("attaching {program} to {}", cgroup.display()))?;
             } else {
                 links::unpin(&self.pins, &LinkName::cgroup(program))?;
@@ -310,7 +302,7 @@ impl Datapath {
         Ok(repaired)
     }
 
-    /// Removes the pins of agents with another ABI, after this one's links are in place.
+    /// Removes the pins of agents with another ABI or object, after this one's links are in place.
     ///
     /// # Errors
     /// If a directory cannot be removed.
@@ -323,10 +315,6 @@ impl Datapath {
                 std::fs::remove_dir_all(&path).with_context(|| format!("removing {}", path.display()))?;
             }
         }
-        Ok(())
+        Programs::remove_others(&self.pins)
     }
-}
-
-fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
-    ebpf.take_map(name).with_context(|| format!("the BPF object has no map {name}"))
 }

@@ -17,14 +17,11 @@ use super::convert;
 use crate::sys::abi::Abi;
 use crate::sys::bpf::{self, LinkTarget};
 
-fn open(pins: &Path, name: &str) -> Result<Map> {
+/// Opens a pinned map.
+pub(super) fn open(pins: &Path, name: &str) -> Result<Map> {
     let path = pins.join("maps").join(name);
-    let data = MapData::from_pin(&path).with_context(|| format!("opening the pinned map {}", path.display()))?;
-    Ok(match name {
-        "metrics" => Map::PerCpuArray(data),
-        "flows" | "sock_rev" | "fragments" => Map::LruHashMap(data),
-        _ => Map::HashMap(data),
-    })
+    let said = || format!("opening the pinned map {}", path.display());
+    Map::from_map_data(MapData::from_pin(&path).with_context(said)?).with_context(said)
 }
 
 /// All entries of a pinned hash map.

@@ -41,20 +41,15 @@ pub fn pin_dir(bpffs: &Path) -> PathBuf {
     bpffs.join("portolan").join(name())
 }
 
-/// ABI version and a hash (FNV-1a) over all shapes.
+/// ABI version and a hash over all shapes.
 fn name() -> String {
-    let mut hash: u32 = 0x811c_9dc5;
-    let mut add = |bytes: &[u8]| {
-        for byte in bytes {
-            hash = (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-        }
-    };
-    for map in MAPS {
-        add(map.name.as_bytes());
-        add(&map.key.to_le_bytes());
-        add(&map.value.to_le_bytes());
-    }
-    format!("v{}-{hash:08x}", abi::ABI_VERSION)
+    let text: String = MAPS.iter().map(|map| format!("{} {} {};", map.name, map.key, map.value)).collect();
+    format!("v{}-{:016x}", abi::ABI_VERSION, fnv1a(text.as_bytes()))
+}
+
+/// FNV-1a, 64 bits: tells builds apart, and guards against nobody.
+pub(super) fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// Fails unless `dir` is a BPF file system: pins elsewhere would not pin anything.
