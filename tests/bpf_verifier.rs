@@ -8,6 +8,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use aya::programs::ProgramInfo;
 use portolan::datapath::{Datapath, read};
 use portolan_core::datapath::Planner;
 use portolan_core::service::{Backend, Frontend, FrontendKind, PortName, Protocol, ServiceName, ServicePort};
@@ -75,13 +76,31 @@ fn a_directory_that_is_no_bpf_file_system_is_refused() {
     assert!(format!("{error:#}").contains("no BPF file system"), "{error:#}");
 }
 
-/// Ids of the pinned programs, by name.
-fn program_ids(pins: &Path) -> BTreeMap<String, u32> {
+/// The pinned programs, by name.
+fn programs(pins: &Path) -> BTreeMap<String, ProgramInfo> {
     let objects: Vec<_> = std::fs::read_dir(pins.join("programs")).unwrap().map(|dir| dir.unwrap().path()).collect();
     let [object] = &objects[..] else { panic!("one object is in use, not {objects:?}") };
-    let id = |path: &Path| aya::programs::ProgramInfo::from_pin(path).unwrap().id();
     let files = std::fs::read_dir(object).unwrap().map(|file| file.unwrap());
-    files.map(|file| (file.file_name().into_string().unwrap(), id(&file.path()))).collect()
+    files
+        .map(|file| (file.file_name().into_string().unwrap(), ProgramInfo::from_pin(file.path()).unwrap()))
+        .collect()
+}
+
+fn program_ids(pins: &Path) -> BTreeMap<String, u32> {
+    programs(pins).into_iter().map(|(name, info)| (name, info.id())).collect()
+}
+
+/// The kernel gives up at a million; what is near that on this kernel may be over it on another, and each node's
+/// first agent waits for it.
+#[test]
+fn no_program_is_hard_to_verify() {
+    let Some(bpffs) = Bpffs::mount("budget") else { return };
+    let datapath = Datapath::open(&bpffs.0).unwrap();
+    for (name, info) in programs(datapath.pins()) {
+        let count = info.verified_instruction_count().unwrap();
+        println!("{name}: {count} instructions verified");
+        assert!(count < 200_000, "{name}: {count}");
+    }
 }
 
 #[test]

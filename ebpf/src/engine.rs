@@ -2,7 +2,9 @@
 //! reply entry, whose key is the reversed wire tuple, is inserted with "must not exist": that reserves the wire tuple,
 //! so that one client port may be used for a NodePort, a VIP and the backend's own address at the same time.
 
-use aya_ebpf::helpers::{bpf_get_prandom_u32, generated::bpf_ktime_get_coarse_ns};
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::{bpf_get_prandom_u32, generated::bpf_ktime_get_coarse_ns, generated::bpf_loop};
 use aya_ebpf::programs::TcContext;
 use portolan_ebpf::{
     Addr, AddrKey, CONFIG_MASQUERADE, DIR_FORWARD, DIR_REPLY, Event, FAMILY_V4, FLOW_FIN_FORWARD, FLOW_FIN_REPLY,
@@ -35,27 +37,28 @@ const SECOND_NS: u64 = 1_000_000_000;
 const BPF_NOEXIST: u64 = 1;
 const BPF_EXIST: u64 = 2;
 
-/// Looks the packet's flow up, or begins one, and rewrites the packet.
+/// Looks the packet's flow up, or begins one, and rewrites the packet. There is one place that rewrites, whatever came
+/// before it, because the verifier goes through what follows once for each.
 #[inline(always)]
 pub fn translate(ctx: &TcContext, s: &mut Scratch, hook: Hook) -> Outcome {
-    if known_reply(s) {
-        return finish(ctx, s, hook, Event::Reply);
-    }
-    if known_forward(s) {
-        return finish(ctx, s, hook, Event::Forward);
-    }
-    begin(ctx, s, hook)
-}
-
-/// Rewrites the packet to `s.wire` if that differs.
-#[inline(always)]
-fn finish(ctx: &TcContext, s: &mut Scratch, hook: Hook, event: Event) -> Outcome {
+    let event = if known_reply(s) {
+        Some(Event::Reply)
+    } else if known_forward(s) {
+        Some(Event::Forward)
+    } else {
+        match begin(ctx, s, hook) {
+            Outcome::Route => None,
+            other => return other,
+        }
+    };
     if rewrite::needed(s) {
         if rewrite::apply(ctx, s).is_err() {
             count(hook, Event::DropRewrite);
             return Outcome::Drop;
         }
-        count(hook, event);
+        if let Some(event) = event {
+            count(hook, event);
+        }
     }
     Outcome::Route
 }
@@ -233,10 +236,6 @@ fn begin(ctx: &TcContext, s: &mut Scratch, hook: Hook) -> Outcome {
             count(hook, Event::DropMapFull);
             return Outcome::Drop;
         }
-        if rewrite::apply(ctx, s).is_err() {
-            count(hook, Event::DropRewrite);
-            return Outcome::Drop;
-        }
     }
     Outcome::Route
 }
@@ -297,39 +296,91 @@ fn reserve(s: &mut Scratch, hook: Hook, config: &NodeConfig, snat: bool) -> Resu
     let mut port = u32::from(u16::from_be(s.pkt.sport));
     let echo_reply = s.pkt.proto == proto::ICMP && s.pkt.sport == 0;
     if snat && !echo_reply && (port < low || port > high) {
-        port = draw(low, span);
+        port = low + random_below(span);
     }
     s.val = reversed_original(s);
-    for attempt in 0..TRIES {
-        s.wire.sport = (port as u16).to_be();
-        reply_of_wire(s);
-        if FLOWS.insert(&s.key, &s.val, BPF_NOEXIST).is_ok() {
-            if attempt > 0 {
+    let mut draw = Draw { s, port, low, span, once: u32::from(echo_reply), attempts: 0, end: End::Taken as u32 };
+    // SAFETY: the callback takes what it is given here, and both live until the helper returns.
+    unsafe { bpf_loop(TRIES, try_port as *mut c_void, (&raw mut draw).cast(), 0) };
+    match draw.end {
+        end if end == End::New as u32 => {
+            if draw.attempts > 1 {
                 count(hook, Event::PortMoved);
             }
-            return Ok(Reserved::New);
+            Ok(Reserved::New)
         }
-        let Some(held) = FLOWS.get_ptr_mut(&s.key) else {
-            count(hook, Event::DropMapFull);
-            return Err(Outcome::Drop);
-        };
-        // SAFETY: as in `known_reply`.
-        let held = unsafe { &mut *held };
-        if same_original(held, &s.val) {
-            touch(held, s.tcp_flags, 0, FLOW_FIN_FORWARD);
-            return Ok(Reserved::Known);
-        }
-        if attempt >= TRIES / 2 && has_ended(held, &s.val, s.pkt.proto) && take_over(s, held) {
+        end if end == End::Reclaimed as u32 => {
             count(hook, Event::PortReclaimed);
-            return Ok(Reserved::New);
+            Ok(Reserved::New)
         }
-        if echo_reply {
-            break;
+        end if end == End::Known as u32 => Ok(Reserved::Known),
+        end if end == End::MapFull as u32 => {
+            count(hook, Event::DropMapFull);
+            Err(Outcome::Drop)
         }
-        port = draw(low, span);
+        _ => {
+            count(hook, Event::DropNoPort);
+            Err(Outcome::Drop)
+        }
     }
-    count(hook, Event::DropNoPort);
-    Err(Outcome::Drop)
+}
+
+/// What the draws of a source port work on. A callback of `bpf_loop`, and not a loop: the verifier then looks at one
+/// draw in place of all sixteen, in each of the states in which it can be reached.
+#[repr(C)]
+struct Draw {
+    s: *mut Scratch,
+    port: u32,
+    low: u32,
+    span: u32,
+    /// The port cannot be another.
+    once: u32,
+    attempts: u32,
+    /// An `End`; a number, so that the verifier need not know that it is one of them.
+    end: u32,
+}
+
+/// How the draws ended.
+#[repr(u32)]
+enum End {
+    /// All ports that were drawn are taken.
+    Taken,
+    New,
+    Reclaimed,
+    Known,
+    MapFull,
+}
+
+/// Tries one port; 1 if that was the last try.
+unsafe extern "C" fn try_port(attempt: u32, draw: *mut c_void) -> i64 {
+    // SAFETY: `reserve` gives its own `Draw`, which nobody else uses meanwhile.
+    let draw = unsafe { &mut *draw.cast::<Draw>() };
+    // SAFETY: as above; the scratch space is this CPU's.
+    let s = unsafe { &mut *draw.s };
+    s.wire.sport = (draw.port as u16).to_be();
+    reply_of_wire(s);
+    draw.attempts = attempt + 1;
+    if FLOWS.insert(&s.key, &s.val, BPF_NOEXIST).is_ok() {
+        draw.end = End::New as u32;
+        return 1;
+    }
+    let Some(held) = FLOWS.get_ptr_mut(&s.key) else {
+        draw.end = End::MapFull as u32;
+        return 1;
+    };
+    // SAFETY: as in `known_reply`.
+    let held = unsafe { &mut *held };
+    if same_original(held, &s.val) {
+        touch(held, s.tcp_flags, 0, FLOW_FIN_FORWARD);
+        draw.end = End::Known as u32;
+        return 1;
+    }
+    if attempt >= TRIES / 2 && has_ended(held, &s.val, s.pkt.proto) && take_over(s, held) {
+        draw.end = End::Reclaimed as u32;
+        return 1;
+    }
+    draw.port = draw.low + random_below(draw.span);
+    i64::from(draw.once != 0)
 }
 
 #[inline(always)]
@@ -361,9 +412,11 @@ fn take_over(s: &mut Scratch, held: &FlowVal) -> bool {
 }
 
 #[inline(always)]
-fn draw(low: u32, span: u32) -> u32 {
+fn random_below(span: u32) -> u32 {
     // SAFETY: a helper without arguments.
-    low + unsafe { bpf_get_prandom_u32() } % span
+    let drawn = unsafe { bpf_get_prandom_u32() };
+    // Without the check, which the compiler cannot leave out here, it would call the panic handler.
+    drawn.checked_rem(span).unwrap_or(0)
 }
 
 /// Sets `s.key` to the tuple of an answer to the wire tuple.
