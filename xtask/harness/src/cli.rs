@@ -334,7 +334,7 @@ fn bring_up_kind(common: &Common, make: &Make, tied: bool) -> Result<Option<Box<
         timed("API server", install::wait_for_api(&client)).await?;
         timed("install portolan", install::apply(&client, &cluster, &common.repo, make.settings())).await?;
         if reused {
-            timed("restart portolan", kind::restart_portolan(&client)).await?;
+            timed("restart portolan", install::restart(&client, install::PORTOLAN)).await?;
         }
         timed("ready", install::wait_until_ready(&client, &cluster)).await?;
         Ok(cluster)

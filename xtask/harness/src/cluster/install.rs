@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::Scope;
 use kube::{Api, Client, Config, ResourceExt};
@@ -35,6 +35,10 @@ pub(crate) struct Settings {
 
 /// Time for everything to be ready.
 const READY: Duration = Duration::from_secs(120);
+/// Time for old pods to go.
+const RESTART: Duration = Duration::from_secs(60);
+/// Label of all pods of portolan.
+pub(crate) const PORTOLAN: &str = "app.kubernetes.io/part-of=portolan";
 /// Name in `managedFields`.
 const MANAGER: &str = "portolan-e2e";
 
@@ -236,6 +240,29 @@ async fn not_ready(client: &Client, nodes: usize) -> Result<Vec<String>> {
         missing.extend(waiting_pods(client).await?);
     }
     Ok(missing)
+}
+
+/// Starts portolan's pods of these labels anew, and returns when the old ones are gone.
+///
+/// # Errors
+/// If they do not go.
+pub(crate) async fn restart(client: &Client, labels: &str) -> Result<()> {
+    let pods = Api::<Pod>::namespaced(client.clone(), "kube-system");
+    let ours = ListParams::default().labels(labels);
+    let old: Vec<Option<String>> = pods.list(&ours).await?.iter().map(ResourceExt::uid).collect();
+    pods.delete_collection(&DeleteParams::default(), &ours).await.context("deleting portolan's pods")?;
+    let deadline = Instant::now() + RESTART;
+    loop {
+        let left: Vec<String> =
+            pods.list(&ours).await?.iter().filter(|pod| old.contains(&pod.uid())).map(ResourceExt::name_any).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!("pods that are still there after {RESTART:?}: {left:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 async fn waiting_pods(client: &Client) -> Result<Vec<String>> {

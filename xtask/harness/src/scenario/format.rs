@@ -92,6 +92,9 @@ pub(crate) struct Step {
     pub(crate) caught_by: Option<String>,
     /// Switch socket LB on or off for all nodes.
     pub(crate) socket_lb: Option<bool>,
+    /// Take away each right of the product's roles in turn; something must be denied then.
+    #[serde(default)]
+    pub(crate) least_privilege: bool,
     /// Files with objects to apply, relative to the repository.
     #[serde(default)]
     pub(crate) apply: Vec<PathBuf>,

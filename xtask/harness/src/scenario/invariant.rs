@@ -3,14 +3,14 @@
 //! checksum, nobody else writes to the kernel's maps, nothing of ours panics, logs an error or is restarted.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{ListParams, LogParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
+use super::audit::Audit;
 use super::format::ObjectRef;
 use super::holders::{self, Watch};
 use super::probe::{self, NETTOOL};
@@ -24,7 +24,7 @@ const OURS: &str = "system:serviceaccount:kube-system:portolan-";
 /// How far everything was looked at.
 pub(super) struct Watermark {
     holders: Watch,
-    audit: u64,
+    audit: Audit,
     fenced: u64,
     restarts: BTreeMap<String, i32>,
     log_lines: BTreeMap<String, usize>,
@@ -39,7 +39,7 @@ impl Watermark {
     pub(super) fn start(client: &Client, cluster: &dyn Cluster) -> Result<Self> {
         let mut mark = Self {
             holders: Watch::start(client.clone()),
-            audit: 0,
+            audit: Audit::default(),
             fenced: cluster.fenced()?.unwrap_or(0),
             restarts: BTreeMap::new(),
             log_lines: BTreeMap::new(),
@@ -47,6 +47,14 @@ impl Watermark {
         };
         checksums(cluster, &mut mark)?;
         Ok(mark)
+    }
+
+    /// Forgets what a step has done to the product on purpose.
+    ///
+    /// # Errors
+    /// If a counter or log cannot be read.
+    pub(super) fn afresh(client: &Client, cluster: &dyn Cluster) -> Result<Self> {
+        Ok(Self { audit: Audit::from_now_on(cluster)?, ..Self::start(client, cluster)? })
     }
 }
 
@@ -154,21 +162,7 @@ pub(super) fn address_violations(holders: &BTreeMap<String, Vec<String>>, pools:
 }
 
 fn audit(cluster: &dyn Cluster, mark: &mut Watermark) -> Result<Vec<String>> {
-    let Some(path) = cluster.audit_log() else { return Ok(Vec::new()) };
-    let mut file = std::fs::File::open(&path).with_context(|| format!("opening {}", path.display()))?;
-    file.seek(SeekFrom::Start(mark.audit))?;
-    let mut found = Vec::new();
-    let mut reader = BufReader::new(file);
-    let mut line = String::new();
-    loop {
-        line.clear();
-        let length = reader.read_line(&mut line)?;
-        if length == 0 || !line.ends_with('\n') {
-            return Ok(found);
-        }
-        mark.audit += length as u64;
-        found.extend(audit_violation(&serde_json::from_str(&line).unwrap_or(Value::Null)));
-    }
+    Ok(mark.audit.fresh(cluster)?.iter().filter_map(audit_violation).collect())
 }
 
 /// A denied request of ours, or an internal error of the server.

@@ -1,12 +1,14 @@
 //! Playing scenarios on a running cluster.
 
 mod assertion;
+mod audit;
 mod cell;
 pub(crate) mod format;
 mod holders;
 mod invariant;
 mod matrix;
 mod plant;
+mod privilege;
 mod probe;
 mod role;
 mod steps;
@@ -106,6 +108,11 @@ async fn play(
     measured: &mut Measured,
 ) -> Result<()> {
     change(client, cluster, repo, step, made).await?;
+    if step.least_privilege {
+        let proven = privilege::prove(client, cluster).await;
+        *mark = invariant::Watermark::afresh(client, cluster)?;
+        proven?;
+    }
     let (Some(fault), Some(message)) = (&step.plant, &step.caught_by) else {
         return check(client, cluster, step, mark, measured).await;
     };

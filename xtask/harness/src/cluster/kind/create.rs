@@ -1,12 +1,10 @@
 //! Making a cluster, and using one that was left: kind makes the nodes, everything else is ours.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, ListParams};
-use kube::{Api, Client, ResourceExt};
+use kube::ResourceExt;
+use kube::api::ListParams;
 use serde_json::Value;
 
 use super::super::Role;
@@ -18,9 +16,6 @@ use super::layout::{Names, Node, State, dir, write_whole};
 use super::{KindCluster, config, fence, images, outside};
 use crate::image::archive::{Archived, sha256};
 use crate::progress::{step, timed};
-
-/// Time for portolan's old pods to go.
-const RESTART: Duration = Duration::from_secs(60);
 
 /// What makes a cluster.
 #[derive(Clone, Debug)]
@@ -99,29 +94,6 @@ async fn leftovers(cluster: &KindCluster) -> Result<Vec<String>> {
         left.extend(names.map(|name| format!("{kind} {name}")));
     }
     Ok(left)
-}
-
-/// Starts all pods of portolan anew, and returns when the old ones are gone.
-///
-/// # Errors
-/// If they do not go.
-pub(crate) async fn restart_portolan(client: &Client) -> Result<()> {
-    let pods = Api::<Pod>::namespaced(client.clone(), "kube-system");
-    let ours = ListParams::default().labels("app.kubernetes.io/part-of=portolan");
-    let old: Vec<String> = pods.list(&ours).await?.iter().map(ResourceExt::name_any).collect();
-    pods.delete_collection(&DeleteParams::default(), &ours).await.context("deleting portolan's pods")?;
-    let deadline = Instant::now() + RESTART;
-    loop {
-        let now: Vec<String> = pods.list(&ours).await?.iter().map(ResourceExt::name_any).collect();
-        let left: Vec<&String> = old.iter().filter(|name| now.contains(name)).collect();
-        if left.is_empty() {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            bail!("pods that are still there after {RESTART:?}: {left:?}");
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// What a cluster is made of.

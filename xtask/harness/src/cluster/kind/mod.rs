@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail};
 
 use super::enter::{self, ALL};
 use super::{Cluster, NodeInfo, Place, evidence};
-pub(crate) use create::{Made, Plan, make, restart_portolan};
+pub(crate) use create::{Made, Plan, make};
 use layout::{Names, State, dir};
 use place::Places;
 
