@@ -39,7 +39,7 @@ pub(crate) fn harness(command: &str, args: &[String]) -> Result<ExitCode> {
     let harness = bin_dir.join("harness");
     let mut argv: Vec<OsString> = Vec::new();
     let kind = prerequisites::in_path("kind").filter(|_| std::env::var_os("PORTOLAN_KIND").is_none());
-    if !prerequisites::is_root() && !wants_help {
+    if !prerequisites::is_root() && !wants_help && prerequisites::needs_root(command, args) {
         argv.push("sudo".into());
         argv.push(format!("--preserve-env={}", KEPT.join(",")).into());
     }

@@ -47,6 +47,8 @@ enum Command {
     Kubectl(Forwarded),
     /// Remove what dead runs left behind, by their journals
     Gc(Forwarded),
+    /// Write portolan's images as archives: `images DIR`
+    Images(Forwarded),
     /// Run the tests: tiers 1-2 need no root, tier 2 an API server, tier 3 (BPF, namespaces) root
     Test(test::TestArgs),
     /// Rebuild the BPF object from its sources
@@ -76,6 +78,7 @@ fn main() -> ExitCode {
         Command::Capture(forwarded) => handover::harness("capture", &forwarded.args),
         Command::Kubectl(forwarded) => handover::harness("kubectl", &forwarded.args),
         Command::Gc(forwarded) => handover::harness("gc", &forwarded.args),
+        Command::Images(forwarded) => handover::harness("images", &forwarded.args),
         Command::Test(args) => test::run(&args),
         Command::Ebpf { check } => chores::ebpf(check),
         Command::Codegen { check } => chores::codegen(check),

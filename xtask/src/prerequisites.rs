@@ -14,6 +14,12 @@ pub(crate) fn is_root() -> bool {
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| effective_uid(&status) == Some(0))
 }
 
+/// Whether the harness must run as root for a command: what it does with a cluster of somebody else's, by a kubeconfig of
+/// the user's, it does as the user.
+pub(crate) fn needs_root(command: &str, args: &[String]) -> bool {
+    command != "images" && value_of(args, "--provider") != Some("existing")
+}
+
 /// The effective uid in the text of `/proc/PID/status` (second number of the `Uid:` line, proc(5)).
 fn effective_uid(status: &str) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().nth(1)?.parse().ok()
@@ -28,7 +34,7 @@ pub(crate) fn missing(command: &str, args: &[String]) -> Vec<String> {
     if in_path("cc").is_none() {
         lines.push("a C compiler (`cc`): install gcc, for example `apt-get install gcc libc6-dev`".to_owned());
     }
-    if !is_root() && in_path("sudo").is_none() {
+    if !is_root() && needs_root(command, args) && in_path("sudo").is_none() {
         lines.push("root: run as root, or install sudo".to_owned());
     }
     // kind brings its own control plane, and `auto` decides by what is there; the harness looks at what they need.

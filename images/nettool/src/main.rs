@@ -10,6 +10,7 @@ mod client;
 mod connect_loop;
 mod content;
 mod decoy;
+mod hold;
 mod http;
 mod ident;
 mod netstat;
@@ -51,6 +52,8 @@ enum Command {
     Netstat,
     /// Send a UDP datagram whose checksum is wrong: a planted fault.
     SendBadChecksum(bad_checksum::Args),
+    /// Do nothing until SIGTERM: a pod to run probes in.
+    Hold,
     /// Listen on a port with a lie for an answer: a planted fault.
     ListenDecoy(decoy::Args),
 }
@@ -68,6 +71,7 @@ fn main() -> anyhow::Result<()> {
         Command::ArpProbe(args) => arp::run(&args),
         Command::Netstat => print_json(&netstat::read()?),
         Command::SendBadChecksum(args) => bad_checksum::run(&args),
+        Command::Hold => hold::run(),
         Command::ListenDecoy(args) => decoy::run(&args),
     }
 }

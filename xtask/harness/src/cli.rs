@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cluster::enter::{self, EnterArgs};
+use crate::cluster::existing::{self, Access, ExistingCluster};
 use crate::cluster::install::{self, Crds, Settings};
 use crate::cluster::netns::NetnsCluster;
 use crate::cluster::provider::{self, Provider};
@@ -14,7 +15,7 @@ use crate::cluster::supervisor::{self, Plan};
 use crate::cluster::{Cluster, Place, kind, node};
 use crate::progress::{step, timed};
 use crate::report::{self, Run, StepResult};
-use crate::{kubelet, scenario, sys};
+use crate::{image, kubelet, scenario, sys};
 
 /// Exit code: bad usage or input. Nothing was made.
 const USAGE: i32 = 2;
@@ -50,6 +51,15 @@ struct Common {
     /// Which kind of cluster; netns if one is made, the one that is there otherwise. Several, for `e2e --compare`
     #[arg(long, value_enum, value_delimiter = ',')]
     provider: Vec<Provider>,
+    /// Kubeconfig of the cluster (existing)
+    #[arg(long, env = "KUBECONFIG")]
+    kubeconfig: Option<PathBuf>,
+    /// Context in the kubeconfig; its current one if none is given (existing)
+    #[arg(long)]
+    context: Option<String>,
+    /// Do not ask before a cluster is touched that is not marked as a test cluster (existing)
+    #[arg(long)]
+    yes: bool,
 }
 
 impl Common {
@@ -62,7 +72,19 @@ impl Common {
         }
     }
 
+    fn is_existing(&self) -> Result<bool> {
+        Ok(self.provider()? == Some(Provider::Existing))
+    }
+
+    fn access(&self) -> Result<Access> {
+        let kubeconfig = self.kubeconfig.clone().context("--provider existing needs --kubeconfig (or KUBECONFIG)")?;
+        Ok(Access { kubeconfig, context: self.context.clone() })
+    }
+
     fn open(&self) -> Result<Box<dyn Cluster>> {
+        if self.is_existing()? {
+            return Ok(Box::new(runtime()?.block_on(ExistingCluster::open(self.access()?, &self.bin_dir))?));
+        }
         provider::open(self.provider()?, &self.name)
     }
 }
@@ -192,6 +214,15 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Write portolan's images as archives, to load into nodes or push to a registry
+    Images {
+        #[command(flatten)]
+        common: Common,
+        /// Directory to write them to
+        dir: PathBuf,
+    },
+    #[command(hide = true)]
+    PodExec(existing::PodExecArgs),
     #[command(hide = true)]
     Supervise { plan: PathBuf },
     #[command(hide = true)]
@@ -230,12 +261,14 @@ pub(crate) fn main() -> Result<i32> {
         Command::E2e { common, make, keep, files, .. } => e2e(&common, &make, keep, &files).map(|(code, _)| code),
         Command::Run { common, files } => run(&common, &files),
         Command::Up { common, make } => up(&common, &make),
-        Command::Down { common } => provider::destroy(common.provider()?, &common.name).map(|()| 0),
+        Command::Down { common } => down(&common),
         Command::Spawn { common, place, argv } => spawn(&common, &place, &argv),
         Command::Node { common, node, action } => act(common.open()?.as_ref(), &node, action).map(|()| 0),
         Command::Capture { common, node, args } => capture(common.open()?.as_ref(), &node, &args),
         Command::Kubectl { common, args } => kubectl(&common, &args),
-        Command::Gc { .. } => gc(),
+        Command::Gc { common } => gc(&common),
+        Command::Images { common, dir } => images(&common, &dir),
+        Command::PodExec(args) => runtime()?.block_on(existing::pod_exec(&args)),
         Command::Supervise { plan } => supervisor::run(&plan),
         Command::SuperviseInner { plan } => supervisor::inner(&plan),
         Command::SuperviseInit { plan } => supervisor::init(&plan),
@@ -410,7 +443,57 @@ fn all_scenarios(repo: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn run(common: &Common, files: &[PathBuf]) -> Result<i32> {
+    if common.is_existing()? {
+        return play_on_existing(common, files).map(|(code, _)| code);
+    }
     play(common.open()?.as_ref(), &common.repo, files).map(|(code, _)| code)
+}
+
+/// Plays on a cluster of somebody else's. What is made there is removed, whatever happens.
+fn play_on_existing(common: &Common, files: &[PathBuf]) -> Result<(i32, Vec<StepResult>)> {
+    let access = common.access()?;
+    let opened = runtime()?.block_on(async {
+        let config = install::config_for(&access.kubeconfig, access.context.as_deref()).await?;
+        let server = config.cluster_url.to_string();
+        let cluster = ExistingCluster::open(access, &common.bin_dir).await?;
+        let client = install::client(&cluster).await?;
+        Ok::<_, anyhow::Error>((server, existing::is_marked(&client).await?, cluster))
+    });
+    let (server, marked, mut cluster) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return Ok((said((NO_CLUSTER, error)), Vec::new())),
+    };
+    if let Err(error) = existing::consent(&cluster, &server, marked, common.yes) {
+        return Ok((said((USAGE, error)), Vec::new()));
+    }
+    let looked = runtime()?.block_on(async {
+        let client = install::client(&cluster).await?;
+        existing::look(&client).await?;
+        existing::refuse_second(&client).await
+    });
+    if let Err(error) = looked {
+        return Ok((said((MISSING, error)), Vec::new()));
+    }
+    // From here on something may be there to be removed.
+    let begun = until_interrupt(&runtime()?, async {
+        let client = install::client(&cluster).await?;
+        timed("probe pods", existing::start_hosts(&client, &cluster)).await?;
+        cluster.learn_devices(&client).await
+    });
+    let played = match begun {
+        Ok(Some(())) => play(&cluster, &common.repo, files),
+        Ok(None) => Ok((said((INTERRUPTED, anyhow::anyhow!("interrupted"))), Vec::new())),
+        Err(error) => Ok((said((NO_CLUSTER, error)), Vec::new())),
+    };
+    runtime()?.block_on(timed("remove what was made", sweep(&cluster)))?;
+    played
+}
+
+/// Removes what carries our label, and tells what a scenario had not removed itself.
+async fn sweep(cluster: &ExistingCluster) -> Result<()> {
+    let removed = existing::sweep(&install::client(cluster).await?).await?;
+    eprintln!("  removed {}", if removed.is_empty() { "nothing".to_owned() } else { removed.join(", ") });
+    Ok(())
 }
 
 fn e2e(common: &Common, make: &Make, keep: bool, files: &[PathBuf]) -> Result<(i32, Vec<StepResult>)> {
@@ -423,6 +506,9 @@ fn e2e(common: &Common, make: &Make, keep: bool, files: &[PathBuf]) -> Result<(i
         Ok(provider) => provider,
         Err(refusal) => return Ok((said(refusal), Vec::new())),
     };
+    if provider == Provider::Existing {
+        return play_on_existing(common, files);
+    }
     let played = match bring_up(provider, common, make, !keep) {
         Ok(cluster) => {
             eprintln!("cluster up after {:.2} s", began.elapsed().as_secs_f64());
@@ -475,6 +561,9 @@ fn up(common: &Common, make: &Make) -> Result<i32> {
         Ok(provider) => provider,
         Err(refusal) => return Ok(said(refusal)),
     };
+    if provider == Provider::Existing {
+        return Ok(said((USAGE, anyhow::anyhow!("`up` makes a cluster; on an existing one use `run`"))));
+    }
     let failure = match bring_up(provider, common, make, false) {
         Ok(cluster) => {
             println!("{}", cluster.kubeconfig().display());
@@ -543,6 +632,7 @@ fn kubectl(common: &Common, args: &[String]) -> Result<i32> {
     let status = std::process::Command::new(&program)
         .arg("--kubeconfig")
         .arg(cluster.kubeconfig())
+        .args(cluster.context().into_iter().flat_map(|context| ["--context", context]))
         .args(args)
         .status()
         .with_context(|| {
@@ -551,7 +641,28 @@ fn kubectl(common: &Common, args: &[String]) -> Result<i32> {
     Ok(sys::exit_code(status))
 }
 
-fn gc() -> Result<i32> {
+fn down(common: &Common) -> Result<i32> {
+    if common.is_existing()? {
+        bail!("an existing cluster is not the harness's to remove; `gc` removes what a dead run left in it");
+    }
+    provider::destroy(common.provider()?, &common.name).map(|()| 0)
+}
+
+fn images(common: &Common, dir: &Path) -> Result<i32> {
+    std::fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
+    for content in image::contents(&common.repo, &common.bin_dir)? {
+        let path = dir.join(format!("{}.tar", content.short_name()));
+        image::archive::write(vec![content], &path)?;
+        println!("{}", path.display());
+    }
+    Ok(0)
+}
+
+fn gc(common: &Common) -> Result<i32> {
+    if common.is_existing()? {
+        let cluster = runtime()?.block_on(ExistingCluster::open(common.access()?, &common.bin_dir))?;
+        return runtime()?.block_on(sweep(&cluster)).map(|()| 0);
+    }
     for name in provider::gc()? {
         println!("removed what a dead run of cluster {name} had left");
     }

@@ -47,9 +47,26 @@ const MANAGER: &str = "portolan-e2e";
 /// # Errors
 /// If the kubeconfig cannot be read.
 pub(crate) async fn client(cluster: &dyn Cluster) -> Result<Client> {
-    let kubeconfig = kube::config::Kubeconfig::read_from(cluster.kubeconfig())?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await?;
-    Ok(Client::try_from(config)?)
+    client_for(cluster.kubeconfig(), cluster.context()).await
+}
+
+/// A client by a kubeconfig and one of its contexts, the current one if none is given.
+///
+/// # Errors
+/// If it cannot be read.
+pub(crate) async fn client_for(kubeconfig: &Path, context: Option<&str>) -> Result<Client> {
+    Ok(Client::try_from(config_for(kubeconfig, context).await?)?)
+}
+
+/// What a kubeconfig says of its cluster.
+///
+/// # Errors
+/// If it cannot be read.
+pub(crate) async fn config_for(kubeconfig: &Path, context: Option<&str>) -> Result<Config> {
+    let read = kube::config::Kubeconfig::read_from(kubeconfig)
+        .with_context(|| format!("reading kubeconfig {}", kubeconfig.display()))?;
+    let options = kube::config::KubeConfigOptions { context: context.map(str::to_owned), ..Default::default() };
+    Config::from_custom_kubeconfig(read, &options).await.with_context(|| format!("in {}", kubeconfig.display()))
 }
 
 /// Waits until the API server is ready.
@@ -237,7 +254,7 @@ async fn not_ready(client: &Client, nodes: usize) -> Result<Vec<String>> {
         missing.push("the operator is not available".to_owned());
     }
     if agents_ready < wanted || operator_ready < 1 {
-        missing.extend(waiting_pods(client).await?);
+        missing.extend(waiting_pods(client, "kube-system").await?);
     }
     Ok(missing)
 }
@@ -265,8 +282,12 @@ pub(crate) async fn restart(client: &Client, labels: &str) -> Result<()> {
     }
 }
 
-async fn waiting_pods(client: &Client) -> Result<Vec<String>> {
-    let pods = Api::<Pod>::namespaced(client.clone(), "kube-system").list(&ListParams::default()).await?;
+/// What a namespace's pods wait for.
+///
+/// # Errors
+/// If the API server cannot be asked.
+pub(crate) async fn waiting_pods(client: &Client, namespace: &str) -> Result<Vec<String>> {
+    let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&ListParams::default()).await?;
     let mut lines = Vec::new();
     for pod in pods {
         let name = pod.name_any();

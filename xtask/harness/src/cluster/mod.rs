@@ -4,6 +4,7 @@
 mod control_plane;
 pub(crate) mod enter;
 mod evidence;
+pub(crate) mod existing;
 mod fabric;
 pub(crate) mod install;
 pub(crate) mod journal;
@@ -59,14 +60,37 @@ pub(crate) struct NodeInfo {
     pub(crate) device: String,
 }
 
+/// What a provider gives beyond places to run commands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Caps {
+    /// Faults may be planted: pinned maps can be written, and what is started in a place ends with us.
+    pub(crate) faults: bool,
+    /// Portolan is the harness's own there: it may be restarted, and get other settings and rights.
+    pub(crate) settings: bool,
+    /// No packet to a pool's address leaves the cluster's own network, whoever has that address on the internet.
+    pub(crate) fenced: bool,
+}
+
 /// A running cluster. Methods block; callers that must not block use a thread.
 pub(crate) trait Cluster: Send + Sync {
     /// Provider, as the command line names it.
     fn provider(&self) -> &'static str;
     /// Name of the cluster.
     fn name(&self) -> &str;
+    /// What it gives.
+    fn caps(&self) -> Caps {
+        Caps { faults: true, settings: true, fenced: true }
+    }
+    /// Label that what scenarios make must carry, if the cluster is somebody else's: nothing without it is changed.
+    fn label(&self) -> Option<&'static str> {
+        None
+    }
     /// Kubeconfig of an administrator that works from the host.
     fn kubeconfig(&self) -> &Path;
+    /// Context in it; its current one if there is none.
+    fn context(&self) -> Option<&str> {
+        None
+    }
     /// The nodes.
     fn nodes(&self) -> &[NodeInfo];
     /// Names of the hosts outside of the cluster.

@@ -16,7 +16,9 @@ pub(crate) enum Provider {
     Netns,
     /// Containers made by kind: needs root, Docker, kind and a node image.
     Kind,
-    /// The first of the two that can start; says which and why.
+    /// A cluster that somebody else made, by its kubeconfig.
+    Existing,
+    /// netns or kind, the first of the two that can start; says which and why.
     Auto,
 }
 
@@ -25,6 +27,7 @@ impl std::fmt::Display for Provider {
         out.write_str(match self {
             Self::Netns => "netns",
             Self::Kind => "kind",
+            Self::Existing => "existing",
             Self::Auto => "auto",
         })
     }
@@ -54,6 +57,8 @@ impl Provider {
                     count => bail!("{count} of the things that kind needs are missing, see above"),
                 }
             }
+            // The cluster itself is looked at when it has been opened.
+            Self::Existing => Ok(Self::Existing),
             Self::Auto => auto(&netns_lacks(control_plane), || preflight::look(node_image)),
         }
     }
@@ -121,6 +126,7 @@ fn netns_lacks(control_plane: Option<&Path>) -> Vec<String> {
 /// If a cluster of that name runs.
 pub(crate) fn refuse_running(provider: Provider, name: &str, reuse: bool) -> Result<()> {
     let (runs, way) = match provider {
+        Provider::Existing => return Ok(()),
         Provider::Kind if reuse => (false, ""),
         Provider::Kind => {
             (kind::runs(name)?, ", or use it: `run` plays on it as it is, `e2e --keep` brings it up to date first")

@@ -43,6 +43,13 @@ impl Content {
         Ok(Self { names: source.names, entrypoint: source.entrypoint, env: source.env, files })
     }
 
+    /// The last part of its first name, without the tag.
+    pub(crate) fn short_name(&self) -> &str {
+        let name = self.names.first().map_or("image", String::as_str);
+        let last = name.rsplit('/').next().unwrap_or(name);
+        last.split(':').next().unwrap_or(last)
+    }
+
     /// An image without files, for what is mounted into it.
     pub(crate) fn empty(name: String) -> Self {
         Self { names: vec![name], entrypoint: Vec::new(), env: BTreeMap::new(), files: Vec::new() }

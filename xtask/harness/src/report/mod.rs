@@ -203,11 +203,14 @@ impl Run {
             );
         }
         let failure = result.failure.as_deref().unwrap_or_default();
+        let again = match cluster.label() {
+            None => format!("e2e --provider {} --keep", cluster.provider()),
+            Some(_) => format!("run --provider {}", cluster.provider()),
+        };
         let why = format!(
-            "# {} / {}\n\n{failure}\n\nRun it again:\n\n    cargo xtask e2e --provider {} --keep {}\n\nNot collected:\n\n{}\n",
+            "# {} / {}\n\n{failure}\n\nRun it again:\n\n    cargo xtask {again} {}\n\nNot collected:\n\n{}\n",
             result.scenario,
             result.step,
-            cluster.provider(),
             file.display(),
             if errors.is_empty() { "(nothing)".to_owned() } else { errors.join("\n") },
         );

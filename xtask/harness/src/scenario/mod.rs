@@ -3,10 +3,12 @@
 mod assertion;
 mod audit;
 mod cell;
+mod claim;
 pub(crate) mod format;
 mod holders;
 mod invariant;
 mod matrix;
+mod needs;
 mod plant;
 mod privilege;
 mod probe;
@@ -45,19 +47,23 @@ pub(crate) async fn run_files(
     let scenarios: Vec<(PathBuf, Scenario)> =
         files.iter().map(|file| Ok((file.clone(), format::load(file)?))).collect::<Result<_>>()?;
     let mut mark = invariant::Watermark::start(client, cluster)?;
+    if cluster.label().is_some() {
+        // Portolan ran there before: what it logged then is not this run's.
+        invariant::violations(client, cluster, &mut mark).await?;
+    }
     for (file, scenario) in scenarios {
         if let (Some(reason), false) = (&scenario.metadata.quarantine, named) {
             run.skip(&scenario.metadata.name, reason);
             continue;
         }
-        if let Some(reason) = scenario.spec.needs.unmet(cluster.nodes()) {
+        if let Some(reason) = needs::unmet(&scenario, cluster, repo)? {
             run.skip(&scenario.metadata.name, &reason);
             continue;
         }
         let scenario = format::load_for(&file, cluster.nodes())?;
         eprintln!("scenario {}", scenario.metadata.name);
         let mut made = Vec::new();
-        let strangers = pods(client).await?;
+        let strangers = pods(client, cluster).await?;
         for step in &scenario.spec.steps {
             let began = Instant::now();
             let mut measured = Measured::default();
@@ -80,7 +86,7 @@ pub(crate) async fn run_files(
             }
         }
         let began = Instant::now();
-        let cleaned = clean_up(client, &made, &strangers).await;
+        let cleaned = clean_up(client, cluster, &made, &strangers).await;
         run.note(&StepResult {
             scenario: scenario.metadata.name.clone(),
             step: "(clean up)".to_owned(),
@@ -153,7 +159,7 @@ async fn change(
         objects.extend(documents(&repo.join(file))?);
     }
     for object in &objects {
-        let applied = apply_one(client, object).await?;
+        let applied = apply_one(client, &claim::label(client, cluster, object).await?).await?;
         let types = applied.types.clone().context("an object has a type")?;
         made.push(ObjectRef {
             api_version: types.api_version,
@@ -163,6 +169,7 @@ async fn change(
         });
     }
     for reference in &step.delete {
+        claim::refuse_foreign(client, cluster, reference).await?;
         delete(client, reference).await?;
     }
     Ok(())
@@ -227,15 +234,21 @@ async fn delete(client: &Client, reference: &ObjectRef) -> Result<()> {
     }
 }
 
-/// Names of the pods in `default`.
-async fn pods(client: &Client) -> Result<BTreeSet<String>> {
+/// Names of the pods in `default`; on a cluster of somebody else's, of ours.
+async fn pods(client: &Client, cluster: &dyn Cluster) -> Result<BTreeSet<String>> {
     let api = kube::Api::<k8s_openapi::api::core::v1::Pod>::namespaced(client.clone(), "default");
-    Ok(api.list(&kube::api::ListParams::default()).await?.iter().map(kube::ResourceExt::name_any).collect())
+    let params = kube::api::ListParams { label_selector: cluster.label().map(str::to_owned), ..Default::default() };
+    Ok(api.list(&params).await?.iter().map(kube::ResourceExt::name_any).collect())
 }
 
 /// Deletes what a scenario made, in reverse order, and waits until it is gone, its pods too. Pods that were
 /// there before (`strangers`) are somebody else's.
-async fn clean_up(client: &Client, made: &[ObjectRef], strangers: &BTreeSet<String>) -> Result<()> {
+async fn clean_up(
+    client: &Client,
+    cluster: &dyn Cluster,
+    made: &[ObjectRef],
+    strangers: &BTreeSet<String>,
+) -> Result<()> {
     for reference in made.iter().rev() {
         delete(client, reference).await?;
     }
@@ -247,7 +260,7 @@ async fn clean_up(client: &Client, made: &[ObjectRef], strangers: &BTreeSet<Stri
                 left.push(format!("{} {}", reference.kind, reference.name));
             }
         }
-        left.extend(pods(client).await?.difference(strangers).map(|pod| format!("pod {pod}")));
+        left.extend(pods(client, cluster).await?.difference(strangers).map(|pod| format!("pod {pod}")));
         if left.is_empty() {
             return Ok(());
         }

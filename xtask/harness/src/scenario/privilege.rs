@@ -21,7 +21,7 @@ const NAMESPACE: &str = "kube-system";
 /// How the names of its service accounts begin.
 const OURS: &str = "portolan-";
 /// Time in which a missing right must be noticed.
-const NOTICED: Duration = Duration::from_secs(60);
+const NOTICED: Duration = Duration::from_secs(30);
 /// Time in which a change of the exercise bears fruit, if the right that is missing is another one's.
 const FRUIT: Duration = Duration::from_secs(3);
 /// Pool of the exercise.
