@@ -2,6 +2,7 @@
 //!
 #![doc = include_str!("../README.md")]
 
+pub mod auth;
 pub mod body;
 pub mod clock;
 pub mod failure;

@@ -1,0 +1,5 @@
+//! Who asks, and whether they may.
+
+pub mod user;
+
+pub use user::User;
