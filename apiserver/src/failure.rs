@@ -36,6 +36,12 @@ impl Failure {
         Self::new(500, "", message, None)
     }
 
+    /// 500.
+    pub fn internal(message: &str) -> Self {
+        let causes = json!({"causes": [{"message": message}]});
+        Self::new(500, "InternalError", format!("Internal error occurred: {message}"), Some(causes))
+    }
+
     /// 501: outside of what this server does; the message names the way out.
     pub fn unsupported(what: &str) -> Self {
         let message = format!(
@@ -93,6 +99,11 @@ impl Failure {
             name => format!("{subject} \"{name}\" is forbidden: {why}"),
         };
         Self::new(403, "Forbidden", message, Some(object_details(name, group, resource)))
+    }
+
+    /// 403 of a path that is no resource.
+    pub fn forbidden_path(message: String) -> Self {
+        Self::new(403, "Forbidden", message, Some(json!({})))
     }
 
     /// 401.

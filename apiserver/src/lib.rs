@@ -2,6 +2,8 @@
 //!
 #![doc = include_str!("../README.md")]
 
+pub mod admission;
+pub mod audit;
 pub mod auth;
 pub mod body;
 pub mod clock;

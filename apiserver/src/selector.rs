@@ -30,6 +30,28 @@ impl LabelSelector {
         Parser { tokens: tokens(text), at: 0 }.selector().map(Self)
     }
 
+    /// Reads `matchLabels` and `matchExpressions`; an operator that is none of the known ones selects nothing.
+    pub fn of(selector: &Value) -> Self {
+        let labels = selector["matchLabels"].as_object().into_iter().flatten();
+        let labels = labels.map(|(key, value)| Requirement {
+            key: key.clone(),
+            operator: Operator::In(BTreeSet::from([value.as_str().unwrap_or_default().to_owned()])),
+        });
+        let expressions = selector["matchExpressions"].as_array().into_iter().flatten().map(|expression| {
+            let values = expression["values"].as_array().into_iter().flatten();
+            let values = values.filter_map(Value::as_str).map(str::to_owned).collect();
+            let operator = match expression["operator"].as_str() {
+                Some("In") => Operator::In(values),
+                Some("NotIn") => Operator::NotIn(values),
+                Some("Exists") => Operator::Exists,
+                Some("DoesNotExist") => Operator::Absent,
+                _ => Operator::In(BTreeSet::new()),
+            };
+            Requirement { key: expression["key"].as_str().unwrap_or_default().to_owned(), operator }
+        });
+        Self(labels.chain(expressions).collect())
+    }
+
     /// Whether labels fulfil every requirement.
     pub fn matches(&self, labels: Option<&Map<String, Value>>) -> bool {
         self.0.iter().all(|requirement| {
@@ -206,6 +228,11 @@ impl FieldSelector {
     /// The requirements.
     pub fn terms(&self) -> &[Term] {
         &self.0
+    }
+
+    /// The one value that a field may have, if the selector says so.
+    pub fn exact(&self, path: &str) -> Option<&str> {
+        self.0.iter().find(|term| term.path == path && !term.negated).map(|term| term.value.as_str())
     }
 
     /// Whether an object fulfils every requirement; `read` gives the value of a path.

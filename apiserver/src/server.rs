@@ -14,6 +14,11 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use serde_json::{Value, json};
 
+use crate::audit::{Audit, Said, Sink};
+use crate::auth::access::Access;
+use crate::auth::attributes::Attributes;
+use crate::auth::keys::KeyError;
+use crate::auth::{Settings, User, gate, review, token_request};
 use crate::clock::{Chance, Clock, RuntimeClock};
 use crate::failure::{Failure, Outcome};
 use crate::kinds::service::Allocations;
@@ -50,6 +55,10 @@ pub struct Options {
     pub node_ports: std::ops::RangeInclusive<u16>,
     /// Shown to clients that ask where the server is.
     pub address: String,
+    /// How requests are authenticated and admitted.
+    pub access: Settings,
+    /// Where the audit log is written; there is none without.
+    pub audit: Option<Sink>,
 }
 
 impl Default for Options {
@@ -63,6 +72,8 @@ impl Default for Options {
             service_range: ipnet::Ipv4Net::new_assert(std::net::Ipv4Addr::new(10, 96, 0, 0), 16),
             node_ports: 30000..=32767,
             address: "127.0.0.1:6443".into(),
+            access: Settings::default(),
+            audit: None,
         }
     }
 }
@@ -76,6 +87,9 @@ pub enum StartError {
     /// The table of built-in resources is wrong.
     #[error("{0}")]
     Registry(String),
+    /// No key can be made.
+    #[error("{0}")]
+    Key(#[from] KeyError),
     /// What every cluster has could not be made.
     #[error("bootstrap: {0}")]
     Bootstrap(String),
@@ -86,6 +100,7 @@ pub enum StartError {
 pub struct ApiServer {
     state: Arc<Mutex<State>>,
     address: Arc<str>,
+    audit: Option<Arc<Audit>>,
 }
 
 impl ApiServer {
@@ -101,10 +116,13 @@ impl ApiServer {
         let registry = Registry::builtin(|name| builtin::types().get(name).cloned()).map_err(StartError::Registry)?;
         let clock = options.clock.unwrap_or_else(|| Arc::new(RuntimeClock::starting_at(jiff::Timestamp::now())));
         let allocations = Allocations::new(options.service_range, options.node_ports);
-        let mut state = State { store, registry, chance: Chance::seeded(options.seed), allocations, clock };
+        let audit = options.audit.map(|sink| Arc::new(Audit::new(sink, Arc::clone(&clock))));
+        let access = Access::new(options.access)?;
+        let chance = Chance::seeded(options.seed);
+        let mut state = State { store, registry, chance, allocations, clock, access };
         state.restore();
         state.bootstrap().map_err(|failure| StartError::Bootstrap(failure.message))?;
-        Ok(Self { state: Arc::new(Mutex::new(state)), address: Arc::from(options.address) })
+        Ok(Self { state: Arc::new(Mutex::new(state)), address: Arc::from(options.address), audit })
     }
 
     /// Forgets history before a revision, as compaction does: older watches and exact lists are told 410.
@@ -117,6 +135,20 @@ impl ApiServer {
         locked(&self.state).store.revision()
     }
 
+    /// Follows the newest revision.
+    pub fn head(&self) -> tokio::sync::watch::Receiver<u64> {
+        locked(&self.state).store.head()
+    }
+
+    /// All cluster roles, and the newest revision among them.
+    pub(crate) fn cluster_roles(&self) -> (u64, Vec<Arc<Value>>) {
+        let state = locked(&self.state);
+        let storage = Arc::from(format!("{}/clusterroles", crate::auth::rbac::GROUP));
+        let roles: Vec<Arc<Value>> = state.store.list(&storage, "").map(|(_, role)| Arc::clone(role)).collect();
+        let revision = |role: &Arc<Value>| role["metadata"]["resourceVersion"].as_str()?.parse().ok();
+        (roles.iter().filter_map(revision).max().unwrap_or(0), roles)
+    }
+
     /// Answers one request.
     pub async fn handle<B>(&self, request: Request<B>) -> Response<Body>
     where
@@ -124,6 +156,27 @@ impl ApiServer {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (parts, body) = request.into_parts();
+        let wanted = Attributes::of(&parts.method, parts.uri.path(), &Query::parse(parts.uri.query()));
+        let (entered, trail) = {
+            let mut state = locked(&self.state);
+            let mut trail = self.audit.as_ref().map(|audit| audit.begin(&state.chance.uid(), &parts, &wanted));
+            (gate::enter(&mut state, &parts, &wanted, &mut trail), trail)
+        };
+        let answer = match entered {
+            Ok(user) => self.answer(user, parts, body).await,
+            Err(failure) => failed(&failure),
+        };
+        match trail {
+            Some(trail) => trail.end(answer),
+            None => answer,
+        }
+    }
+
+    async fn answer<B>(&self, user: Arc<User>, parts: http::request::Parts, body: B) -> Response<Body>
+    where
+        B: http_body::Body + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let body = match Limited::new(body, BODY_MAX).collect().await {
             Ok(body) => body.to_bytes(),
             Err(_) => {
@@ -135,7 +188,7 @@ impl ApiServer {
         if let Some(answer) = self.document(&parts.method, path, &parts.headers) {
             return answer.unwrap_or_else(|failure| failed(&failure));
         }
-        match self.resource(&parts.method, path, query, &parts.headers, body) {
+        match self.resource(&parts.method, path, query, &parts.headers, body, user) {
             Ok(answer) => answer,
             Err(Refusal::NoPath) => text(StatusCode::NOT_FOUND, "404 page not found\n"),
             Err(Refusal::Failed(failure)) => failed(&failure),
@@ -205,6 +258,7 @@ impl ApiServer {
         query: Query,
         headers: &HeaderMap,
         body: Bytes,
+        user: Arc<User>,
     ) -> Result<Response<Body>, Refusal> {
         let target = Target::parse(path).ok_or(Refusal::NoPath)?;
         let resource = {
@@ -224,7 +278,7 @@ impl ApiServer {
         let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
         let media_type = header(CONTENT_TYPE).split(';').next().unwrap_or_default().trim().to_owned();
         let user_agent = header(USER_AGENT).to_owned();
-        let call = Call { target, query, resource, media_type, body, user_agent };
+        let call = Call { target, query, resource, media_type, body, user_agent, user };
         check_scope(method, &call)?;
         Ok(self.serve(method, call, headers)?)
     }
@@ -283,12 +337,14 @@ fn verb(state: &mut State, method: &Method, call: &Call) -> Outcome<Written> {
             Some(_) if sub == "status" => {}
             Some(_) if sub == "finalize" => return update::finalize(state, call),
             Some(_) if sub == "binding" => return create::bind(state, call),
+            Some(_) if sub == "token" => return token_request::create(state, call),
             Some(_) => return Err(Failure::unsupported(&format!("{name} of {}/{sub}", call.resource.plural))),
         },
     }
-    if matches!(call.resource.group.as_str(), "authentication.k8s.io" | "authorization.k8s.io")
-        || call.resource.plural == "bindings"
-    {
+    if matches!(call.resource.group.as_str(), "authentication.k8s.io" | "authorization.k8s.io") {
+        return review::create(state, call);
+    }
+    if call.resource.plural == "bindings" {
         return Err(Failure::unsupported(&format!("{name} of {}", call.resource.plural)));
     }
     match name {
@@ -372,7 +428,9 @@ fn text(code: StatusCode, body: &'static str) -> Response<Body> {
 }
 
 fn failed(failure: &Failure) -> Response<Body> {
-    let mut answer = json_answer(failure.code, &failure.status());
+    let status = failure.status();
+    let mut answer = json_answer(failure.code, &status);
+    answer.extensions_mut().insert(Said(status));
     if let Some(seconds) = failure.retry_after() {
         answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }

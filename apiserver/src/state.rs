@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::auth::access::Access;
+use crate::auth::bootstrap;
 use crate::clock::{Chance, Clock, seconds};
 use crate::failure::{Failure, Outcome};
 use crate::fields::managed::{Manager, Write, update};
@@ -23,6 +25,8 @@ pub struct State {
     pub allocations: Allocations,
     /// Now.
     pub clock: Arc<dyn Clock>,
+    /// Keys, roles, plug-ins.
+    pub access: Access,
 }
 
 impl State {
@@ -56,6 +60,7 @@ impl State {
         let before = self.store.get(&key).cloned();
         let after = self.store.put(key.clone(), object).map_err(|error| Failure::unavailable(error.to_string()))?;
         self.allocations.follow(&key, before.as_deref(), Some(&after));
+        self.access.follow(&key);
         self.follow_definitions(&key);
         if &*key.resource == crate::kinds::definition::STORAGE {
             self.establish(&key, &after)?;
@@ -82,6 +87,7 @@ impl State {
         let before = self.store.get(key).cloned();
         let gone = self.store.delete(key).map_err(|error| Failure::unavailable(error.to_string()))?;
         self.allocations.follow(key, before.as_deref(), None);
+        self.access.follow(key);
         self.follow_definitions(key);
         Ok(gone)
     }
@@ -119,6 +125,9 @@ impl State {
                 "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"},
             });
             self.make(Key { resource: Arc::from("/namespaces"), namespace: String::new(), name: name.into() }, object)?;
+        }
+        for (key, object) in bootstrap::objects(&self.registry, &self.now()) {
+            self.make(key, object)?;
         }
         let address = self.allocations.first_address();
         let port = json!({"name": "https", "protocol": "TCP", "port": 443, "targetPort": 6443});

@@ -116,16 +116,6 @@ fn fill(value: &mut Value, fields: &[(&str, Value)]) {
 pub(super) fn prepare_pod(object: &mut Value) {
     object["status"] = json!({"phase": "Pending", "qosClass": quality(object)});
     tolerate(object);
-    // The two classes that every cluster has; others are stored, and count as zero.
-    let priority = match object["spec"]["priorityClassName"].as_str() {
-        Some("system-node-critical") => 2_000_001_000,
-        Some("system-cluster-critical") => 2_000_000_000,
-        _ => 0,
-    };
-    if let Some(spec) = object["spec"].as_object_mut() {
-        spec.entry("priority").or_insert(json!(priority));
-        spec.entry("preemptionPolicy").or_insert(json!("PreemptLowerPriority"));
-    }
 }
 
 fn quality(pod: &Value) -> &'static str {

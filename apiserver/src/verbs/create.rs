@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Call, Written, in_version, meta};
+use crate::admission;
 use crate::body::read_object;
 use crate::failure::{Failure, FieldError, Outcome};
 use crate::fields::managed;
@@ -83,6 +84,7 @@ pub fn insert(state: &mut State, call: &Call, mut object: Value, dry_run: bool) 
     }
     let revision = meta(&object, "resourceVersion").to_owned();
     identify(state, call, &mut object);
+    admission::create(state, call, &mut object)?;
     kinds::prepare_create(resource, &mut object);
     kinds::allocate(state, resource, &mut object, None)?;
     let errors = kinds::validate(resource, &object, None);

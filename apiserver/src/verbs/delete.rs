@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::read::list_body;
 use super::update::ready_to_go;
 use super::{Call, Selection, in_version, meta};
+use crate::admission;
 use crate::body::parse_json;
 use crate::failure::{Failure, FieldError, Outcome};
 use crate::kinds;
@@ -27,6 +28,7 @@ pub fn delete(state: &mut State, call: &Call) -> Outcome<Value> {
     let options = read_options(call)?;
     let live = state.read(&call.resource, call.namespace(), &call.target.name)?;
     kinds::admit_delete(&call.resource, &call.target.name)?;
+    admission::delete(state, call, &live)?;
     check_preconditions(call, &options, &live)?;
     let (object, gone) = mark_or_remove(state, call, &live, &options)?;
     if !gone || kinds::delete_answers_object(&call.resource) {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 
+use crate::auth::User;
 use crate::failure::{Failure, Outcome};
 use crate::fields::managed::{Manager, Write};
 use crate::registry::Resource;
@@ -30,8 +31,10 @@ pub struct Call {
     pub media_type: String,
     /// The body.
     pub body: Bytes,
-    /// Who asks, for managedFields.
+    /// The client's program, for managedFields.
     pub user_agent: String,
+    /// Who asks.
+    pub user: Arc<User>,
 }
 
 /// The answer to a write.

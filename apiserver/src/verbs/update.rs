@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::create::{finish, insert, zero};
 use super::{Call, Written, in_version, meta, parse_revision, same};
+use crate::admission;
 use crate::body::read_object;
 use crate::failure::{Failure, FieldError, Outcome};
 use crate::fields::managed;
@@ -76,6 +77,7 @@ pub fn replace(
         managed::update(&current, &mut object, &call.write(options, false, state.now()), false);
     }
     kinds::prepare_update(resource, &call.target.subresource, &mut object, &current);
+    admission::update(state, call, &object, &current)?;
     let errors = finalizer_errors(&current, &object);
     if call.target.subresource.is_empty() {
         kinds::allocate(state, resource, &mut object, Some(&current))?;

@@ -1,0 +1,63 @@
+//! Admission: what is filled in and refused by who asks and what else is there, before an object is validated.
+
+mod node_restriction;
+mod priority;
+mod service_account;
+
+use serde_json::Value;
+
+use crate::auth::escalation;
+use crate::failure::Outcome;
+use crate::state::State;
+use crate::verbs::Call;
+
+/// Admits a new object.
+///
+/// # Errors
+/// 403 in the words of the plug-in that refuses it.
+pub fn create(state: &mut State, call: &Call, object: &mut Value) -> Outcome<()> {
+    if (call.resource.group.as_str(), call.resource.plural.as_str()) == ("", "pods") {
+        service_account::admit(state, object)?;
+        if state.access.node_restriction {
+            node_restriction::create(call, object)?;
+        }
+        return priority::admit(state, object);
+    }
+    if state.access.node_restriction {
+        node_restriction::create(call, object)?;
+    }
+    escalation::check(state, &call.resource, &call.user, object, None)
+}
+
+/// Admits a change of `current`.
+///
+/// # Errors
+/// 403 in the words of the plug-in that refuses it.
+pub fn update(state: &mut State, call: &Call, object: &Value, current: &Value) -> Outcome<()> {
+    if state.access.node_restriction {
+        node_restriction::update(call, object, current)?;
+    }
+    escalation::check(state, &call.resource, &call.user, object, Some(current))
+}
+
+/// Admits the end of an object.
+///
+/// # Errors
+/// 403 in the words of the plug-in that refuses it.
+pub fn delete(state: &State, call: &Call, live: &Value) -> Outcome<()> {
+    match state.access.node_restriction {
+        true => node_restriction::delete(call, live),
+        false => Ok(()),
+    }
+}
+
+/// Admits a request for a token.
+///
+/// # Errors
+/// 403 in the words of the plug-in that refuses it.
+pub fn token(state: &State, call: &Call, request: &Value) -> Outcome<()> {
+    match state.access.node_restriction {
+        true => node_restriction::token(state, call, request),
+        false => Ok(()),
+    }
+}

@@ -1,0 +1,48 @@
+//! A pod's priority follows from its class.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::failure::{Failure, Outcome};
+use crate::state::State;
+use crate::verbs::meta;
+
+const STORAGE: &str = "scheduling.k8s.io/priorityclasses";
+
+pub(super) fn admit(state: &State, pod: &mut Value) -> Outcome<()> {
+    let classes = || state.store.list(&Arc::from(STORAGE), "").map(|(_, class)| class);
+    let asked = pod["spec"]["priorityClassName"].as_str().unwrap_or_default().to_owned();
+    let class = match asked.as_str() {
+        // Of several defaults the lowest counts.
+        "" => classes().filter(|class| class["globalDefault"] == true).min_by_key(|class| class["value"].as_i64()),
+        name => {
+            let found = classes().find(|class| meta(class, "name") == name);
+            let missing = || {
+                let why = format!("no PriorityClass with name {name} was found");
+                Failure::forbidden("", "pods", meta(pod, "name"), &why)
+            };
+            Some(found.ok_or_else(missing)?)
+        }
+    };
+    let (name, value, preemption) = match class {
+        Some(class) => (meta(class, "name"), class["value"].as_i64().unwrap_or(0), class["preemptionPolicy"].as_str()),
+        None => ("", 0, None),
+    };
+    let preemption = preemption.unwrap_or("PreemptLowerPriority");
+    if let Some(own) = pod["spec"]["priority"].as_i64().filter(|own| *own != value) {
+        let why = format!(
+            "the integer value of priority ({own}) must not be provided in pod spec; priority admission controller computed \
+             {value} from the given PriorityClass name"
+        );
+        return Err(Failure::forbidden("", "pods", meta(pod, "name"), &why));
+    }
+    if !name.is_empty() {
+        pod["spec"]["priorityClassName"] = json!(name);
+    }
+    pod["spec"]["priority"] = json!(value);
+    if pod["spec"]["preemptionPolicy"].is_null() {
+        pod["spec"]["preemptionPolicy"] = json!(preemption);
+    }
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! Connections: TLS, then HTTP/2 or HTTP/1.1, each request with the credentials of its connection.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context as Poller, Poll};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use apiserver::ApiServer;
+use apiserver::auth::Credentials;
+use apiserver::server::Body;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::{Bytes, Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use crate::tls;
+
+/// Longest time a client may take for its TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Longest time that requests get to end when the server ends.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Serves until it is told to stop; then streams end, and what is under way is answered.
+///
+/// # Errors
+/// The listener fails.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    server: ApiServer,
+    mut stopping: watch::Receiver<bool>,
+) -> Result<()> {
+    let graceful = GracefulShutdown::new();
+    loop {
+        let (stream, _) = tokio::select! {
+            accepted = listener.accept() => accepted.context("accepting connections")?,
+            _ = stopping.wait_for(|stop| *stop) => break,
+        };
+        let (acceptor, server, stopping) = (acceptor.clone(), server.clone(), stopping.clone());
+        let watcher = graceful.watcher();
+        tokio::spawn(async move {
+            let peer = stream.peer_addr();
+            if let Err(error) = connection(stream, &acceptor, server, stopping, watcher).await {
+                tracing::debug!(?peer, "connection: {error:#}");
+            }
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(FAREWELL, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some requests did not end within {FAREWELL:?}");
+    }
+    Ok(())
+}
+
+async fn connection(
+    stream: TcpStream,
+    acceptor: &TlsAcceptor,
+    server: ApiServer,
+    stopping: watch::Receiver<bool>,
+    watcher: hyper_util::server::graceful::Watcher,
+) -> Result<()> {
+    let peer = stream.peer_addr()?.ip();
+    stream.set_nodelay(true)?;
+    let handshake = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;
+    let stream = handshake.context("no TLS handshake in time")?.context("TLS handshake")?;
+    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let certificate = shown.map(tls::user).transpose()?;
+    let credentials = Credentials { certificate, peer: Some(peer) };
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let (server, stopping) = (server.clone(), stopping.clone());
+        request.extensions_mut().insert(credentials.clone());
+        async move {
+            let answer = server.handle(request).await;
+            Ok::<_, Infallible>(if is_stream(&answer) { answer.map(|body| until(body, stopping)) } else { answer })
+        }
+    });
+    let builder = Builder::new(TokioExecutor::new());
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+    watcher.watch(connection).await.map_err(anyhow::Error::from_boxed).context("serving")
+}
+
+fn is_stream(answer: &Response<Body>) -> bool {
+    http_body::Body::size_hint(answer.body()).exact().is_none()
+}
+
+/// A stream that ends, whole, when the server does.
+fn until(body: Body, mut stopping: watch::Receiver<bool>) -> Body {
+    let stopped = Box::pin(async move {
+        // A sender that is gone means the same.
+        let _ = stopping.wait_for(|stop| *stop).await;
+    });
+    Until { body, stopped }.boxed_unsync()
+}
+
+struct Until {
+    body: Body,
+    stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl http_body::Body for Until {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, poller: &mut Poller<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match Pin::new(&mut self.body).poll_frame(poller) {
+            Poll::Pending => self.stopped.as_mut().poll(poller).map(|()| None),
+            ready => ready,
+        }
+    }
+}

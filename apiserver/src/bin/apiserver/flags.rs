@@ -1,0 +1,154 @@
+//! Flags, by the names that kube-apiserver (and, for the controllers, kube-controller-manager) has for the same.
+
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use apiserver::Options;
+use apiserver::auth::Settings;
+use apiserver::auth::keys::{PublicKey, SigningKey};
+use apiserver::auth::token::Tokens;
+use apiserver::store::Durability;
+use clap::{ArgAction, Parser, ValueEnum};
+
+/// When a write counts as written.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Durable {
+    /// Survives kill -9 of the process.
+    Process,
+    /// Survives a power cut.
+    Disk,
+}
+
+/// A Kubernetes-compatible API server in one process, for tests.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub(crate) struct Flags {
+    /// Address to listen on.
+    #[arg(long, default_value = "0.0.0.0")]
+    pub(crate) bind_address: IpAddr,
+    /// Port to listen on.
+    #[arg(long, default_value_t = 6443)]
+    pub(crate) secure_port: u16,
+    /// Address at which clients and pods find this server.
+    #[arg(long)]
+    pub(crate) advertise_address: Option<Ipv4Addr>,
+    /// Authority of client certificates: the common name is the user, each organization a group.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) client_ca_file: Option<PathBuf>,
+    /// Serving certificate (PEM, with its chain).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_cert_file: PathBuf,
+    /// Its key.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_private_key_file: PathBuf,
+    /// Issuer of service-account tokens.
+    #[arg(long, default_value = apiserver::auth::access::ISSUER)]
+    service_account_issuer: String,
+    /// Public keys that verify tokens; may be given several times.
+    #[arg(long, value_name = "FILE", required = true)]
+    service_account_key_file: Vec<PathBuf>,
+    /// Private key that signs tokens.
+    #[arg(long, value_name = "FILE")]
+    service_account_signing_key_file: PathBuf,
+    /// Whether the tokens of pods live for a year, so that clients which never read them again go on.
+    #[arg(long, default_value_t = true, action = ArgAction::Set)]
+    service_account_extend_token_expiration: bool,
+    /// Audiences of tokens for this server; the issuer if not given.
+    #[arg(long, value_delimiter = ',')]
+    api_audiences: Vec<String>,
+    /// Range of cluster IPs.
+    #[arg(long, default_value = "10.96.0.0/16")]
+    service_cluster_ip_range: ipnet::Ipv4Net,
+    /// Range of node ports.
+    #[arg(long, default_value = "30000-32767", value_parser = port_range)]
+    service_node_port_range: RangeInclusive<u16>,
+    /// Admission plug-ins beyond the default ones: NodeRestriction.
+    #[arg(long, value_delimiter = ',')]
+    enable_admission_plugins: Vec<String>,
+    /// Default admission plug-ins to leave out: ServiceAccount.
+    #[arg(long, value_delimiter = ',')]
+    disable_admission_plugins: Vec<String>,
+    /// Audit log (JSON lines, level Metadata); `-` is standard output.
+    #[arg(long, value_name = "FILE")]
+    audit_log_path: Option<PathBuf>,
+    /// Log of all writes, from which the server starts again; in memory only without.
+    #[arg(long, value_name = "FILE")]
+    data_log: Option<PathBuf>,
+    /// When a write counts as written.
+    #[arg(long, value_enum, default_value = "process")]
+    durability: Durable,
+    /// Whether the controllers run, too.
+    #[arg(long, default_value_t = true, action = ArgAction::Set)]
+    pub(crate) controllers: bool,
+}
+
+fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let (first, last) = text.split_once('-').ok_or("a range looks like 30000-32767")?;
+    let port = |text: &str| text.parse::<u16>().map_err(|error| format!("{text}: {error}"));
+    let range = port(first)?..=port(last)?;
+    if range.is_empty() { Err(format!("{text} is empty")) } else { Ok(range) }
+}
+
+impl Flags {
+    /// What the server is made with.
+    ///
+    /// # Errors
+    /// A key or the audit log cannot be used.
+    pub(crate) fn options(&self) -> Result<Options> {
+        let audit: Option<apiserver::audit::Sink> = match &self.audit_log_path {
+            None => None,
+            Some(path) if path.as_os_str() == "-" => Some(Box::new(std::io::stdout())),
+            Some(path) => {
+                let file = File::options().create(true).append(true).open(path);
+                Some(Box::new(file.with_context(|| format!("opening the audit log {}", path.display()))?))
+            }
+        };
+        let host = self.advertise_address.map_or(self.bind_address, IpAddr::from);
+        Ok(Options {
+            log: self.data_log.clone(),
+            durability: match self.durability {
+                Durable::Process => Durability::Process,
+                Durable::Disk => Durability::Disk,
+            },
+            service_range: self.service_cluster_ip_range,
+            node_ports: self.service_node_port_range.clone(),
+            address: format!("{host}:{}", self.secure_port),
+            access: self.access()?,
+            audit,
+            ..Options::default()
+        })
+    }
+
+    fn access(&self) -> Result<Settings> {
+        let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
+        let mut verifying = Vec::new();
+        for path in &self.service_account_key_file {
+            let keys = PublicKey::all_from_pem(&read(path)?);
+            verifying.extend(keys.with_context(|| format!("--service-account-key-file {}", path.display()))?);
+        }
+        let path = &self.service_account_signing_key_file;
+        let signing = SigningKey::from_pem(&read(path)?, &verifying)
+            .with_context(|| format!("--service-account-signing-key-file {}", path.display()))?;
+        let mut tokens = Tokens::new(&self.service_account_issuer, signing, verifying);
+        tokens.extend = self.service_account_extend_token_expiration;
+        if !self.api_audiences.is_empty() {
+            tokens.audiences.clone_from(&self.api_audiences);
+        }
+        Ok(Settings {
+            tokens: Some(tokens),
+            service_accounts: !plugin(&self.disable_admission_plugins, "disable", "ServiceAccount")?,
+            node_restriction: plugin(&self.enable_admission_plugins, "enable", "NodeRestriction")?,
+        })
+    }
+}
+
+/// Whether the only plug-in that can be switched is in the list.
+fn plugin(list: &[String], action: &str, known: &str) -> Result<bool> {
+    match list.iter().find(|name| *name != known) {
+        Some(other) => bail!("--{action}-admission-plugins: {other} cannot be {action}d here, only {known}"),
+        None => Ok(!list.is_empty()),
+    }
+}

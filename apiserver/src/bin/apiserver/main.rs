@@ -1,0 +1,49 @@
+//! The API server as a process, in the place of kube-apiserver: TLS, certificates, tokens, roles, an audit log, and a log
+//! from which it starts again.
+
+mod connection;
+mod flags;
+mod tls;
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
+use apiserver::ApiServer;
+use apiserver::auth::aggregation;
+use clap::Parser;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use flags::Flags;
+
+fn main() -> Result<()> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    let flags = Flags::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(run(flags))
+}
+
+async fn run(flags: Flags) -> Result<()> {
+    let acceptor = tls::acceptor(&flags)?;
+    let server = ApiServer::start(flags.options()?)?;
+    let address = SocketAddr::from((flags.bind_address, flags.secure_port));
+    let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
+    tracing::info!(%address, revision = server.revision(), "serving");
+    let (stop, stopping) = watch::channel(false);
+    let served = tokio::spawn(connection::serve(listener, acceptor, server.clone(), stopping));
+    let mut background = tokio::task::JoinSet::new();
+    if flags.controllers {
+        background.spawn(aggregation::run(server.clone()));
+    }
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("ending");
+    background.shutdown().await;
+    stop.send_replace(true);
+    served.await.context("serving")?
+}
