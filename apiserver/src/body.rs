@@ -1,5 +1,7 @@
 //! Reading request bodies: JSON with duplicate keys noticed, YAML, and the kind that must match the path.
 
+pub mod protobuf;
+
 use std::fmt;
 
 use serde_json::{Map, Value};
@@ -155,6 +157,19 @@ pub struct Decoded {
     pub warnings: Vec<String>,
 }
 
+/// Parses a body of any media type that bodies may have; `kind` is what it should hold, for errors.
+pub fn parse(bytes: &[u8], media_type: &str, kind: &str) -> Outcome<Parsed> {
+    let plain = |value| Parsed { value, duplicates: Vec::new() };
+    match media_type {
+        "" | "application/json" => parse_json(bytes).map_err(|error| unrecognised(bytes, kind, &error)),
+        "application/yaml" => parse_yaml(bytes).map(plain).map_err(|error| unrecognised(bytes, kind, &error)),
+        protobuf::MEDIA_TYPE => protobuf::decode(bytes).map(plain).map_err(|error| {
+            Failure::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {error}"))
+        }),
+        _ => Err(unsupported_body()),
+    }
+}
+
 /// Reads an object of the resource's kind.
 pub fn read_object(
     bytes: &[u8],
@@ -163,17 +178,7 @@ pub fn read_object(
     kind: &str,
     validation: Validation,
 ) -> Outcome<Decoded> {
-    let parsed = match media_type {
-        "" | "application/json" => parse_json(bytes).map_err(|error| unrecognised(bytes, kind, &error))?,
-        "application/yaml" => {
-            let value = parse_yaml(bytes).map_err(|error| unrecognised(bytes, kind, &error))?;
-            Parsed { value, duplicates: Vec::new() }
-        }
-        "application/vnd.kubernetes.protobuf" => {
-            return Err(Failure::unsupported("a request body in protobuf"));
-        }
-        other => return Err(unsupported_body(other)),
-    };
+    let parsed = parse(bytes, media_type, kind)?;
     let mut object = parsed.value;
     if !object.is_object() {
         let got = if object.is_array() { "array" } else { "value" };
@@ -184,7 +189,7 @@ pub fn read_object(
     Ok(Decoded { object, warnings })
 }
 
-fn unsupported_body(_media_type: &str) -> Failure {
+fn unsupported_body() -> Failure {
     let accepted = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
     let message =
         format!("the body of the request was in an unknown format - accepted media types include: {accepted}");

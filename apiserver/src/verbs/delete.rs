@@ -8,7 +8,7 @@ use super::read::list_body;
 use super::update::ready_to_go;
 use super::{Call, Selection, in_version, meta};
 use crate::admission;
-use crate::body::parse_json;
+use crate::body::{parse_json, protobuf};
 use crate::failure::{Failure, FieldError, Outcome};
 use crate::kinds;
 use crate::request::WriteOptions;
@@ -68,11 +68,10 @@ pub fn delete_collection(state: &mut State, call: &Call) -> Outcome<Value> {
 fn read_options(call: &Call) -> Outcome<Options> {
     let body = match &call.body[..] {
         [] => json!({}),
-        // Clients of generated code send protobuf here; all that kubectl puts in is the default.
-        [0x6b, 0x38, 0x73, 0, ..] => return Err(Failure::unsupported("a delete body in protobuf")),
         bytes if call.media_type == "application/yaml" => {
             crate::body::parse_yaml(bytes).map_err(Failure::bad_request)?
         }
+        bytes if call.media_type == protobuf::MEDIA_TYPE => protobuf::decode(bytes).map_err(Failure::bad_request)?,
         bytes => parse_json(bytes).map_err(Failure::bad_request)?.value,
     };
     let dry = WriteOptions::parse(&call.query, "DeleteOptions", &call.user_agent)?.dry_run;
