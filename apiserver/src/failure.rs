@@ -106,6 +106,15 @@ impl Failure {
         Self::new(403, "Forbidden", message, Some(json!({})))
     }
 
+    /// 429 of an eviction that a budget forbids.
+    pub fn disruption(message: &str, why: &str, retry_after: Option<u64>) -> Self {
+        let mut details = json!({"causes": [{"reason": "DisruptionBudget", "message": why}]});
+        if let Some(seconds) = retry_after {
+            details["retryAfterSeconds"] = json!(seconds);
+        }
+        Self::new(429, "TooManyRequests", message, Some(details))
+    }
+
     /// 401.
     pub fn unauthorized() -> Self {
         Self::new(401, "Unauthorized", "Unauthorized", None)

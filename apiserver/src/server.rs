@@ -8,7 +8,9 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::StreamExt;
-use http::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT, VARY, WARNING};
+use http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, IF_NONE_MATCH, LOCATION, RETRY_AFTER, USER_AGENT, VARY, WARNING,
+};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
@@ -22,12 +24,12 @@ use crate::auth::{Settings, User, gate, review, token_request};
 use crate::clock::{Chance, Clock, RuntimeClock};
 use crate::failure::{Failure, Outcome};
 use crate::kinds::service::Allocations;
-use crate::registry::{Registry, discovery};
+use crate::registry::{Registry, discovery, openapi};
 use crate::request::{Accepted, Form, Query, Target, negotiate};
 use crate::schema::builtin;
 use crate::state::State;
 use crate::store::{Durability, LogError, Retention, Store};
-use crate::verbs::{Call, Written, create, delete, locked, patch, read, update};
+use crate::verbs::{Call, Written, create, delete, evict, locked, patch, read, scale, update};
 use crate::view::{Include, render};
 use crate::watch::Watch;
 
@@ -185,7 +187,7 @@ impl ApiServer {
         };
         let query = Query::parse(parts.uri.query());
         let path = parts.uri.path();
-        if let Some(answer) = self.document(&parts.method, path, &parts.headers) {
+        if let Some(answer) = self.document(&parts.method, path, &query, &parts.headers) {
             return answer.unwrap_or_else(|failure| failed(&failure));
         }
         match self.resource(&parts.method, path, query, &parts.headers, body, user) {
@@ -196,11 +198,20 @@ impl ApiServer {
     }
 
     /// Discovery, version and health.
-    fn document(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<Outcome<Response<Body>>> {
+    fn document(
+        &self,
+        method: &Method,
+        path: &str,
+        query: &Query,
+        headers: &HeaderMap,
+    ) -> Option<Outcome<Response<Body>>> {
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         let known = match parts[..] {
             ["healthz" | "livez" | "readyz"] | ["healthz" | "livez" | "readyz", "ping" | "log" | "etcd"] => {
                 return Some(Ok(text(StatusCode::OK, "ok")));
+            }
+            ["openapi", "v3", ..] if *method == Method::GET => {
+                return Some(Ok(self.openapi(&parts[2..], query, headers)));
             }
             ["version"] | ["api"] | ["apis"] | ["api", "v1"] | ["apis", _] | ["apis", _, _] => true,
             _ => false,
@@ -212,6 +223,48 @@ impl ApiServer {
             return Some(Err(Failure::method_not_allowed()));
         }
         Some(self.discover(&parts, headers))
+    }
+
+    /// `/openapi/v3` and the documents below it. A client that names the hash may keep the answer for ever.
+    fn openapi(&self, parts: &[&str], query: &Query, headers: &HeaderMap) -> Response<Body> {
+        let state = locked(&self.state);
+        let found = match parts {
+            [] => {
+                let text = Bytes::from(openapi::index(&state.registry).to_string());
+                return answer(200, "text/plain; charset=utf-8", text);
+            }
+            ["api", version] => openapi::document(&state.registry, "", version),
+            ["apis", group, version] => openapi::document(&state.registry, group, version),
+            _ => None,
+        };
+        let Some(document) = found else { return answer(404, "text/plain; charset=utf-8", Bytes::new()) };
+        let etag = format!("\"{}\"", document.hash);
+        let known = headers.get(IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == etag.as_bytes());
+        let asked = query.get("hash");
+        let mut made = match asked {
+            "" if known => answer(304, "application/json", Bytes::new()),
+            hash if hash.is_empty() || hash == &*document.hash => answer(200, "application/json", document.text),
+            _ => answer(301, "application/json", Bytes::new()),
+        };
+        let year = jiff::SignedDuration::from_hours(365 * 24);
+        let expires = state.clock.now().checked_add(year).unwrap_or(jiff::Timestamp::MAX);
+        let mut set = |name, value: String| {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                made.headers_mut().insert(name, value);
+            }
+        };
+        set(ETAG, etag);
+        set(VARY, "Accept".into());
+        if asked == &*document.hash {
+            set(CACHE_CONTROL, "public, immutable".into());
+            set(EXPIRES, expires.strftime("%a, %d %b %Y %H:%M:%S UTC").to_string());
+        } else {
+            set(CACHE_CONTROL, "no-cache, private".into());
+            if !asked.is_empty() {
+                set(LOCATION, format!("/openapi/v3/{}?hash={}", parts.join("/"), document.hash));
+            }
+        }
+        made
     }
 
     fn discover(&self, parts: &[&str], headers: &HeaderMap) -> Outcome<Response<Body>> {
@@ -302,7 +355,8 @@ impl ApiServer {
         let now = state.clock.now();
         let written = verb(&mut state, method, &call)?;
         drop(state);
-        let body = render(written.object, wanted.form, include, &call.resource, now);
+        let shown = if call.target.subresource == "scale" { scale::kind() } else { &call.resource };
+        let body = render(written.object, wanted.form, include, shown, now);
         let mut answer = encode(written.code, &body, wanted);
         for warning in &written.warnings {
             let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
@@ -338,6 +392,12 @@ fn verb(state: &mut State, method: &Method, call: &Call) -> Outcome<Written> {
             Some(_) if sub == "finalize" => return update::finalize(state, call),
             Some(_) if sub == "binding" => return create::bind(state, call),
             Some(_) if sub == "token" => return token_request::create(state, call),
+            Some(_) if sub == "eviction" => return evict::evict(state, call),
+            Some(_) if sub == "scale" => match name {
+                "get" => return found(scale::get(state, call)?),
+                "update" => return scale::update(state, call),
+                _ => return scale::patch(state, call),
+            },
             Some(_) => return Err(Failure::unsupported(&format!("{name} of {}/{sub}", call.resource.plural))),
         },
     }

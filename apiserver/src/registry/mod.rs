@@ -1,6 +1,7 @@
 //! Which resources are served: a table of built-in kinds (data), and what CustomResourceDefinitions add at run time.
 
 pub mod discovery;
+pub mod openapi;
 
 use std::sync::Arc;
 
@@ -87,6 +88,28 @@ pub struct Subresource {
 }
 
 impl Resource {
+    /// A kind that is only sent to a subresource or shown by it, never stored.
+    pub fn of_request(group: &str, version: &str, kind: &str, schema: Arc<Node>) -> Self {
+        let plural = format!("{}s", kind.to_lowercase());
+        Self {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            singular: kind.to_lowercase(),
+            kind: kind.to_owned(),
+            list_kind: format!("{kind}List"),
+            namespaced: true,
+            verbs: Vec::new(),
+            short_names: Vec::new(),
+            categories: Vec::new(),
+            subresources: Vec::new(),
+            schema,
+            storage: Arc::from(format!("{group}/{plural}")),
+            storage_version: version.to_owned(),
+            custom: None,
+            plural,
+        }
+    }
+
     /// `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
         group_version(&self.group, &self.version)

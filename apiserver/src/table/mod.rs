@@ -3,6 +3,7 @@
 mod cells;
 
 pub use cells::cells;
+pub(crate) use cells::first;
 
 use serde_json::{Value, json};
 

@@ -26,11 +26,25 @@ struct Options {
 /// Deletes the object, or marks it if something holds it.
 pub fn delete(state: &mut State, call: &Call) -> Outcome<Value> {
     let options = read_options(call)?;
+    delete_by(state, call, &options)
+}
+
+/// Deletes with the DeleteOptions of an eviction.
+pub fn delete_with(state: &mut State, call: &Call, options: &Value) -> Outcome<Value> {
+    delete_by(state, call, &options_of(call, options)?)
+}
+
+/// Whether the DeleteOptions of an eviction are well-formed and hold for the object.
+pub fn check_options(call: &Call, options: &Value, live: &Value) -> Outcome<()> {
+    check_preconditions(call, &options_of(call, options)?, live)
+}
+
+fn delete_by(state: &mut State, call: &Call, options: &Options) -> Outcome<Value> {
     let live = state.read(&call.resource, call.namespace(), &call.target.name)?;
     kinds::admit_delete(&call.resource, &call.target.name)?;
     admission::delete(state, call, &live)?;
-    check_preconditions(call, &options, &live)?;
-    let (object, gone) = mark_or_remove(state, call, &live, &options)?;
+    check_preconditions(call, options, &live)?;
+    let (object, gone) = mark_or_remove(state, call, &live, options)?;
     if !gone || kinds::delete_answers_object(&call.resource) {
         return Ok(in_version(&object, &call.resource));
     }
@@ -74,6 +88,10 @@ fn read_options(call: &Call) -> Outcome<Options> {
         bytes if call.media_type == protobuf::MEDIA_TYPE => protobuf::decode(bytes).map_err(Failure::bad_request)?,
         bytes => parse_json(bytes).map_err(Failure::bad_request)?.value,
     };
+    options_of(call, &body)
+}
+
+fn options_of(call: &Call, body: &Value) -> Outcome<Options> {
     let dry = WriteOptions::parse(&call.query, "DeleteOptions", &call.user_agent)?.dry_run;
     let query_or = |name: &str| match call.query.get(name) {
         "" => body[name].as_str().map(str::to_owned),

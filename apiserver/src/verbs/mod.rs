@@ -2,8 +2,10 @@
 
 pub mod create;
 pub mod delete;
+pub mod evict;
 pub mod patch;
 pub mod read;
+pub mod scale;
 pub mod update;
 
 use std::sync::Arc;

@@ -13,6 +13,7 @@ use crate::fields::{managed, typed};
 use crate::patch::strategic::strategic_merge;
 use crate::patch::{json_patch, merge_patch};
 use crate::request::{Validation, WriteOptions};
+use crate::schema::Node;
 use crate::state::State;
 
 /// More operations than this are refused.
@@ -25,12 +26,7 @@ pub fn patch(state: &mut State, call: &Call) -> Outcome<Written> {
     match call.media_type.as_str() {
         "application/json-patch+json" | "application/merge-patch+json" | "application/apply-patch+yaml" => {}
         "application/strategic-merge-patch+json" if !custom => {}
-        "application/strategic-merge-patch+json" => {
-            let types = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
-            let message =
-                format!("the body of the request was in an unknown format - accepted media types include: {types}");
-            return Err(Failure::unsupported_media(message, false));
-        }
+        "application/strategic-merge-patch+json" => return Err(no_strategic_merge()),
         _ => return Err(Failure::unsupported_media("415: Unsupported Media Type", true)),
     }
     let options = WriteOptions::parse(&call.query, "PatchOptions", &call.user_agent)?;
@@ -43,7 +39,7 @@ pub fn patch(state: &mut State, call: &Call) -> Outcome<Written> {
     }
     let live = state.read(&call.resource, call.namespace(), &call.target.name)?;
     let mut object = in_version(&live, &call.resource);
-    change(&mut object, call)?;
+    change(&mut object, call, &call.resource.schema)?;
     let before_decoding = object.clone();
     let warnings = check_fields(&mut object, Vec::new(), &call.resource, &call.resource.kind, options.validation)
         .map_err(|failure| misfit(&before_decoding, &failure))?;
@@ -51,6 +47,13 @@ pub fn patch(state: &mut State, call: &Call) -> Outcome<Written> {
     finish(&mut object, call);
     let stored = replace(state, call, &live, object, Some(&options), options.dry_run)?;
     Ok(Written { code: 200, object: stored, warnings })
+}
+
+/// The 415 that clients of custom resources rely on to fall back to a merge patch.
+pub(super) fn no_strategic_merge() -> Failure {
+    let types = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+    let message = format!("the body of the request was in an unknown format - accepted media types include: {types}");
+    Failure::unsupported_media(message, false)
 }
 
 /// The 422 of a patch whose result does not fit the kind.
@@ -63,7 +66,8 @@ fn misfit(object: &Value, failure: &Failure) -> Failure {
     failure
 }
 
-fn change(object: &mut Value, call: &Call) -> Outcome<()> {
+/// Applies a JSON, merge or strategic merge patch to an object of this schema.
+pub(super) fn change(object: &mut Value, call: &Call, schema: &Node) -> Outcome<()> {
     let undecodable = |error: String| Failure::bad_request(format!("error decoding patch: {error}"));
     let patch: Value =
         serde_json::from_slice(&call.body).map_err(|error| undecodable(go_syntax_error(&call.body, &error)))?;
@@ -83,9 +87,7 @@ fn change(object: &mut Value, call: &Call) -> Outcome<()> {
             }
             json_patch(object, operations).map_err(|_| Failure::rejected_patch())
         }
-        "application/strategic-merge-patch+json" => {
-            strategic_merge(object, &patch, &call.resource.schema).map_err(Failure::plain)
-        }
+        "application/strategic-merge-patch+json" => strategic_merge(object, &patch, schema).map_err(Failure::plain),
         _ => {
             merge_patch(object, &patch);
             Ok(())
