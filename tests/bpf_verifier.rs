@@ -81,9 +81,7 @@ fn programs(pins: &Path) -> BTreeMap<String, ProgramInfo> {
     let objects: Vec<_> = std::fs::read_dir(pins.join("programs")).unwrap().map(|dir| dir.unwrap().path()).collect();
     let [object] = &objects[..] else { panic!("one object is in use, not {objects:?}") };
     let files = std::fs::read_dir(object).unwrap().map(|file| file.unwrap());
-    files
-        .map(|file| (file.file_name().into_string().unwrap(), ProgramInfo::from_pin(file.path()).unwrap()))
-        .collect()
+    files.map(|file| (file.file_name().into_string().unwrap(), ProgramInfo::from_pin(file.path()).unwrap())).collect()
 }
 
 fn program_ids(pins: &Path) -> BTreeMap<String, u32> {

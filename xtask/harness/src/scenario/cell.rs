@@ -16,6 +16,9 @@ pub(super) enum Expect {
     Refusal,
 }
 
+/// Node whose counter must move, its hook and its event.
+pub(super) type Path = (String, &'static str, &'static str);
+
 /// One cell.
 #[derive(Clone, Debug)]
 pub(super) struct Cell {
@@ -25,10 +28,20 @@ pub(super) struct Cell {
     pub(super) place: Place,
     pub(super) to: String,
     pub(super) url: String,
-    /// Node whose counters must move, the hook and the event.
-    pub(super) path: (String, &'static str, &'static str),
+    pub(super) path: Path,
     pub(super) expect: Expect,
     pub(super) client: Client,
+}
+
+impl Cell {
+    /// By how much the counter must move when that many requests are sent where answers are expected.
+    pub(super) fn counted(&self, count: u32) -> u64 {
+        match self.expect {
+            Expect::Answers => count.into(),
+            Expect::Silence => 1,
+            Expect::Refusal => 0,
+        }
+    }
 }
 
 /// As whom the workload must see a client.
@@ -93,7 +106,7 @@ pub(super) fn all(cluster: &dyn Cluster, target: &Target, socket_lb: bool) -> Re
     let mut cells = Vec::new();
     for source in sources(cluster, target)? {
         cells.extend(grid.node_ports(&source));
-        cells.extend(grid.external_ip(&source));
+        cells.extend(grid.external_ips(&source));
         cells.push(grid.cluster_ip(&source));
         if source.node.is_none() {
             cells.extend(grid.own_addresses(&source));
@@ -197,23 +210,28 @@ impl Grid<'_> {
                 }
                 _ => Self::from_outside(dialled),
             };
-            let cell = self.cell(source, "NodePort", format!("http://{}:{port}/", dialled.address), way);
+            let cell = self.cell(source, "NodePort", self.target.url(&dialled.address, port), way);
             Cell { name: format!("{} of {}", cell.name, role(self.nodes, dialled)), ..cell }
         };
         self.nodes.iter().map(cell).collect()
     }
 
-    fn external_ip(&self, source: &Source) -> Option<Cell> {
-        let address = self.target.external_ip.as_ref()?;
-        let way = match &source.node {
+    fn external_ips(&self, source: &Source) -> Vec<Cell> {
+        let way = |gateway| match &source.node {
             Some(own) => self.by_way_of(own, if source.is_pod() { "from-pod" } else { "to-netdev" }),
-            None => Self::from_outside(self.gateway()?),
+            None => Self::from_outside(gateway),
         };
-        Some(self.cell(source, "EXTERNAL-IP", format!("http://{address}:{}/", self.target.port), way))
+        let Some(gateway) = self.gateway() else { return Vec::new() };
+        let balancer = self.target.external_ip.iter().map(|address| ("EXTERNAL-IP", address));
+        let given = self.target.external_ips.iter().map(|address| ("externalIP", address));
+        let cell = |(to, address): (&str, &String)| {
+            self.cell(source, to, self.target.url(address, self.target.port), way(gateway))
+        };
+        balancer.chain(given).map(cell).collect()
     }
 
     fn cluster_ip(&self, source: &Source) -> Cell {
-        let url = format!("http://{}:{}/", self.target.cluster_ip, self.target.port);
+        let url = self.target.url(&self.target.cluster_ip, self.target.port);
         match (&source.node, self.gateway()) {
             (None, Some(gateway)) => {
                 let way = Way { event: "drop-clusterip-from-outside", ..Self::from_outside(gateway) };
@@ -230,7 +248,7 @@ impl Grid<'_> {
     /// The Service's port at the nodes' own addresses is nobody's: a decoy there must not be taken for the Service.
     fn own_addresses(&self, source: &Source) -> Vec<Cell> {
         let cell = |node: &NodeInfo| {
-            let url = format!("http://{}:{}/", node.address, self.target.port);
+            let url = self.target.url(&node.address, self.target.port);
             let cell = self.cell(source, "node's own", url, Self::from_outside(node));
             let name = format!("{} of {}", cell.name, role(self.nodes, node));
             Cell { expect: Expect::Refusal, name, ..cell }

@@ -111,6 +111,10 @@ pub(crate) struct Step {
     pub(crate) api_resource: Option<ApiResourceRow>,
     /// What `portolan status` must say on every node.
     pub(crate) status: Option<Value>,
+    /// An nftables policy of drop for everything that the kernels of the nodes forward, until the scenario ends. The
+    /// step fails if it drops anything.
+    #[serde(default)]
+    pub(crate) forward_policy_drop: bool,
     /// Requests from everywhere to all frontends of a Service.
     pub(crate) matrix: Option<Matrix>,
     /// Nobody answers ARP for the Service's addresses on the nodes' segment.
@@ -188,6 +192,9 @@ pub(crate) struct ApiResourceRow {
 pub(crate) struct Matrix {
     /// Service in namespace `default`.
     pub(crate) service: String,
+    /// Which of its ports.
+    #[serde(default)]
+    pub(crate) protocol: Protocol,
     /// Whether socket LB is on: which hooks must count.
     pub(crate) socket_lb: bool,
     /// Odds of calling two well-balanced backends one.
@@ -197,6 +204,17 @@ pub(crate) struct Matrix {
 
 fn one_in_a_million() -> f64 {
     1e-6
+}
+
+/// Protocol of a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum Protocol {
+    /// TCP, with HTTP in it.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
 }
 
 /// Traffic while the agents are away.

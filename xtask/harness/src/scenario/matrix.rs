@@ -5,14 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use kube::Client;
 use serde_json::Value;
 
 use super::cell::{self, Cell, Expect};
 use super::format::Matrix;
 use super::probe::{self, Backend, Counters, NETTOOL, claim, moved};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Place};
 
 /// Requests that are needed so that missing one of `backends` equal backends by chance is rarer than `false_alarm`:
 /// P(one is missed) <= k (1 - 1/k)^n.
@@ -26,6 +26,9 @@ pub(super) fn requests(backends: usize, false_alarm: f64) -> u32 {
 
 /// Plays the matrix; prints the table, notes each cell in `verdicts`, and fails with the first wrong one.
 ///
+/// All cells are asked at once, and a counter must have moved by what the cells that share it sent together. Where one has
+/// not, its cells are asked again one after the other, to tell which of them went another way.
+///
 /// # Errors
 /// With the first wrong cell and what was seen.
 pub(super) async fn play(
@@ -34,17 +37,24 @@ pub(super) async fn play(
     matrix: &Matrix,
     verdicts: &mut BTreeMap<String, String>,
 ) -> Result<()> {
-    let target = probe::target(client, cluster, &matrix.service).await?;
+    let target = probe::target(client, cluster, &matrix.service, matrix.protocol).await?;
     let cells = cell::all(cluster, &target, matrix.socket_lb)?;
     let count = requests(target.backends.len(), matrix.false_alarm);
+    let mut agents = BTreeMap::new();
+    for node in cluster.nodes() {
+        agents.insert(node.name.clone(), probe::agent(client, &node.name).await?);
+    }
+    let before = all_counters(cluster, &agents)?;
+    let answers = ask_all(cluster, &cells, count)?;
+    let after = all_counters(cluster, &agents)?;
+    let astray = astray(&cells, count, &before, &after);
     let mut table = Vec::new();
     let mut first_wrong = None;
-    for cell in &cells {
-        let agent = probe::agent(client, &cell.path.0).await?;
-        let before = probe::counters(cluster, &agent)?;
-        let answers = ask(cluster, cell, count)?;
-        let after = probe::counters(cluster, &agent)?;
-        let verdict = judge(cell, &target.backends, count, &answers, &before, &after);
+    for (cell, answers) in cells.iter().zip(answers) {
+        let mut verdict = judge(cell, &target.backends, count, &answers);
+        if let (Ok(()), Some(shortage)) = (&verdict, astray.get(&cell.path)) {
+            verdict = alone(cluster, &agents, cell, &target.backends, count, shortage);
+        }
         let text = match &verdict {
             Ok(()) => "ok".to_owned(),
             Err(error) => format!("WRONG: {error:#}"),
@@ -55,40 +65,111 @@ pub(super) async fn play(
             first_wrong = Some(format!("{} -> {} ({}): {error:#}", cell.from, cell.to, cell.url));
         }
     }
-    match first_wrong {
-        None => {
+    match (first_wrong, astray.values().next()) {
+        (Some(wrong), _) => bail!("first wrong cell: {wrong}\n{}", table.join("\n")),
+        // Alone, each of them went the right way.
+        (None, Some(shortage)) => bail!("first wrong cell: one that shares a {shortage}\n{}", table.join("\n")),
+        (None, None) => {
             eprintln!("{}", table.join("\n"));
             Ok(())
         }
-        Some(wrong) => bail!("first wrong cell: {wrong}\n{}", table.join("\n")),
     }
 }
 
-/// Sends the requests of one cell. A cell that expects silence needs only one, and waits for it.
-fn ask(cluster: &dyn Cluster, cell: &Cell, count: u32) -> Result<Vec<Value>> {
-    let (count, timeout) = match cell.expect {
-        Expect::Answers => (count.to_string(), "2s"),
-        Expect::Silence | Expect::Refusal => ("1".to_owned(), "1s"),
-    };
-    let argv = [NETTOOL, "probe", "-n", &count, "--timeout", timeout, "--give-up-after", "2", &cell.url];
-    let report = probe::json(cluster, &cell.place, &argv)?;
-    Ok(report["targets"][0]["attempts"].as_array().cloned().unwrap_or_default())
+/// Where the counters are read, by node.
+type Agents = BTreeMap<String, Place>;
+
+fn all_counters(cluster: &dyn Cluster, agents: &Agents) -> Result<BTreeMap<String, Counters>> {
+    agents.iter().map(|(node, agent)| Ok((node.clone(), probe::counters(cluster, agent)?))).collect()
 }
 
-/// Judges one cell.
-pub(super) fn judge(
+/// Counters that moved by less than their cells must have moved them, with the shortage.
+pub(super) fn astray(
+    cells: &[Cell],
+    count: u32,
+    before: &BTreeMap<String, Counters>,
+    after: &BTreeMap<String, Counters>,
+) -> BTreeMap<cell::Path, String> {
+    let mut expected: BTreeMap<&cell::Path, u64> = BTreeMap::new();
+    for cell in cells {
+        *expected.entry(&cell.path).or_default() += cell.counted(count);
+    }
+    let none = Counters::new();
+    let mut astray = BTreeMap::new();
+    for (path, expected) in expected {
+        let (node, hook, event) = path;
+        let steps = moved(before.get(node).unwrap_or(&none), after.get(node).unwrap_or(&none), hook, event);
+        if steps < expected {
+            let text =
+                format!("path that is wrong: counter {hook}/{event} of {node} moved by {steps}, expected {expected}");
+            astray.insert(path.clone(), text);
+        }
+    }
+    astray
+}
+
+/// Asks a cell again, with nothing else under way.
+fn alone(
+    cluster: &dyn Cluster,
+    agents: &Agents,
     cell: &Cell,
     backends: &[Backend],
     count: u32,
-    answers: &[Value],
-    before: &Counters,
-    after: &Counters,
+    shortage: &str,
 ) -> Result<()> {
-    let (node, hook, event) = &cell.path;
-    let steps = moved(before, after, hook, event);
+    let agent = agents.get(&cell.path.0).with_context(|| format!("no agent on {}", cell.path.0))?;
+    let before = BTreeMap::from([(cell.path.0.clone(), probe::counters(cluster, agent)?)]);
+    let answers = ask_all(cluster, std::slice::from_ref(cell), count)?;
+    let after = BTreeMap::from([(cell.path.0.clone(), probe::counters(cluster, agent)?)]);
+    for answers in answers {
+        judge(cell, backends, count, &answers)?;
+    }
+    match astray(std::slice::from_ref(cell), count, &before, &after).into_values().next() {
+        Some(own) => bail!("the path is wrong: {own} (with the others: {shortage})"),
+        None => Ok(()),
+    }
+}
+
+/// Sends the requests of all cells, from all places at the same time, and returns the answers in the order of the cells.
+/// A cell that expects silence or a refusal needs only one request, and waits for it.
+fn ask_all(cluster: &dyn Cluster, cells: &[Cell], count: u32) -> Result<Vec<Vec<Value>>> {
+    let mut batches: Vec<(Vec<usize>, probe::Asking)> = Vec::new();
+    let mut left: Vec<usize> = (0..cells.len()).collect();
+    while let Some(first) = left.first() {
+        let cell = &cells[*first];
+        let (batch, rest): (Vec<usize>, Vec<usize>) = left.iter().partition(|at| {
+            cells[**at].place == cell.place
+                && (cells[**at].expect == Expect::Answers) == (cell.expect == Expect::Answers)
+        });
+        let (count, timeout) = match cell.expect {
+            Expect::Answers => (count.to_string(), "2s"),
+            Expect::Silence | Expect::Refusal => ("1".to_owned(), "1s"),
+        };
+        let mut argv = vec![NETTOOL, "probe", "-n", &count, "--timeout", timeout, "--give-up-after", "2"];
+        argv.extend(batch.iter().map(|at| cells[*at].url.as_str()));
+        batches.push((batch, probe::Asking::start(cluster, &cell.place, &argv)?));
+        left = rest;
+    }
+    let mut answers = vec![Vec::new(); cells.len()];
+    for (batch, asking) in batches {
+        let report = asking.finish()?;
+        for (number, at) in batch.into_iter().enumerate() {
+            answers[at] = report["targets"][number]["attempts"].as_array().cloned().unwrap_or_default();
+        }
+    }
+    Ok(answers)
+}
+
+/// Judges the answers of one cell.
+pub(super) fn judge(cell: &Cell, backends: &[Backend], count: u32, answers: &[Value]) -> Result<()> {
     match cell.expect {
         Expect::Answers => {}
-        Expect::Silence => return judge_silence(answers, steps, &cell.path),
+        Expect::Silence => {
+            return match answers.iter().find(|answer| answer["outcome"] != "timeout") {
+                Some(other) => bail!("expected silence, seen {other}"),
+                None => Ok(()),
+            };
+        }
         Expect::Refusal => {
             return match answers {
                 [answer] if answer["outcome"] == "refused" => Ok(()),
@@ -108,12 +189,11 @@ pub(super) fn judge(
         if answer["outcome"] != "ok" {
             bail!("expected an answer, seen {} {}", answer["outcome"], answer["error"]);
         }
-        let body = answer["body"].as_str().unwrap_or_default();
-        let Some((pod, address)) = claim(body) else { bail!("the answer is not the workload's: {body:?}") };
+        let Some((pod, address)) = claim(answer) else { bail!("the answer is not the workload's: {answer}") };
         let Some(backend) = backends.iter().find(|backend| backend.pod == pod) else {
             bail!("pod {pod:?} answered, which is no backend of the service");
         };
-        if backend.address != address.to_string() {
+        if backend.address != address {
             bail!("pod {pod} says it has {address}; the API server says {}", backend.address);
         }
         if answer["whoami"]["netns_cookie"].as_u64() != Some(backend.cookie) {
@@ -127,19 +207,6 @@ pub(super) fn judge(
     }
     if let Some(missed) = backends.iter().find(|backend| !seen.contains(backend.pod.as_str())) {
         bail!("{count} requests, and none was answered by {}", missed.pod);
-    }
-    if steps < u64::from(count) {
-        bail!("the path is wrong: counter {hook}/{event} of {node} moved by {steps}, expected {count}");
-    }
-    Ok(())
-}
-
-fn judge_silence(answers: &[Value], steps: u64, path: &(String, &str, &str)) -> Result<()> {
-    if let Some(other) = answers.iter().find(|answer| answer["outcome"] != "timeout") {
-        bail!("expected silence, seen {other}");
-    }
-    if steps == 0 {
-        bail!("counter {}/{} of {} did not move", path.1, path.2, path.0);
     }
     Ok(())
 }

@@ -35,48 +35,59 @@ fn counters(value: u64) -> Counters {
 }
 
 #[track_caller]
-fn check(answers: &[Value], moved: u64, expected: &str) {
-    let verdict =
-        judge(&cell(Expect::Answers), &backends(), answers.len() as u32, answers, &counters(5), &counters(5 + moved));
+fn check(answers: &[Value], expected: &str) {
+    let verdict = judge(&cell(Expect::Answers), &backends(), answers.len() as u32, answers);
     let text = verdict.err().map(|error| error.to_string()).unwrap_or_default();
     assert!(if expected.is_empty() { text.is_empty() } else { text.contains(expected) }, "{text:?}");
 }
 
 #[test]
-fn true_answers_by_the_right_path_pass() {
-    check(&[answer("a", "10.244.1.1", 7), answer("b", "10.244.2.1", 8)], 2, "");
+fn true_answers_pass() {
+    check(&[answer("a", "10.244.1.1", 7), answer("b", "10.244.2.1", 8)], "");
+    let datagram = json!({"outcome": "ok", "whoami": {"pod": "b", "address": "10.244.2.1", "netns_cookie": 8, "peer_address": "172.18.0.9"}});
+    check(&[answer("a", "10.244.1.1", 7), datagram], "");
 }
 
 #[test]
 fn planted_faults_are_caught() {
     let good = answer("a", "10.244.1.1", 7);
-    check(&[good.clone(), answer("c", "10.244.2.1", 8)], 2, "no backend of the service");
-    check(&[good.clone(), answer("b", "10.244.9.9", 8)], 2, "the API server says");
-    check(&[good.clone(), answer("b", "10.244.2.1", 99)], 2, "another network namespace");
-    check(&[good.clone(), good.clone()], 2, "none was answered by b");
-    check(&[good.clone(), answer("b", "10.244.2.1", 8)], 0, "the path is wrong");
+    check(&[good.clone(), answer("c", "10.244.2.1", 8)], "no backend of the service");
+    check(&[good.clone(), answer("b", "10.244.9.9", 8)], "the API server says");
+    check(&[good.clone(), answer("b", "10.244.2.1", 99)], "another network namespace");
+    check(&[good.clone(), good.clone()], "none was answered by b");
     let mut stranger = answer("b", "10.244.2.1", 8);
     stranger["whoami"]["peer_address"] = json!("10.244.2.1");
-    check(&[good.clone(), stranger], 2, "expected 172.18.0.9");
-    check(&[good.clone(), json!({"outcome": "refused"})], 2, "expected an answer");
-    check(&[good, json!({"outcome": "ok", "body": "a decoy"})], 2, "not the workload's");
+    check(&[good.clone(), stranger], "expected 172.18.0.9");
+    check(&[good.clone(), json!({"outcome": "refused"})], "expected an answer");
+    check(&[good, json!({"outcome": "ok", "body": "a decoy"})], "not the workload's");
 }
 
 #[test]
-fn silence_must_be_silence_and_counted() {
-    let judge = |answers: &[Value], moved| {
-        judge(&cell(Expect::Silence), &backends(), 1, answers, &counters(0), &counters(moved))
+fn a_counter_must_move_by_what_all_cells_sent_that_share_it() {
+    let astray = |cells: &[Cell], moved: u64| {
+        let at = |value| BTreeMap::from([("n".to_owned(), counters(value))]);
+        astray(cells, 2, &at(5), &at(5 + moved)).into_values().collect::<Vec<_>>().join("")
     };
-    assert!(judge(&[json!({"outcome": "timeout"})], 1).is_ok());
-    assert!(judge(&[json!({"outcome": "timeout"})], 0).is_err());
-    assert!(judge(&[json!({"outcome": "refused"})], 1).is_err());
+    let both = [cell(Expect::Answers), cell(Expect::Answers)];
+    assert_eq!(astray(&both, 4), "");
+    assert!(astray(&both, 3).contains("moved by 3, expected 4"));
+    assert_eq!(astray(&[cell(Expect::Silence)], 1), "");
+    assert!(astray(&[cell(Expect::Silence)], 0).contains("moved by 0, expected 1"));
+    assert_eq!(astray(&[cell(Expect::Refusal)], 0), "");
+    let elsewhere = Cell { path: ("other".into(), "from-netdev", "service-new"), ..cell(Expect::Answers) };
+    assert!(astray(&[elsewhere], 9).contains("of other moved by 0"));
+}
+
+#[test]
+fn silence_must_be_silence() {
+    let judge = |answers: &[Value]| judge(&cell(Expect::Silence), &backends(), 1, answers);
+    assert!(judge(&[json!({"outcome": "timeout"})]).is_ok());
+    assert!(judge(&[json!({"outcome": "refused"})]).is_err());
 }
 
 #[test]
 fn whoever_answers_at_a_nodes_own_address_is_found() {
-    let judge = |answers: &[Value]| {
-        judge(&cell(Expect::Refusal), &backends(), 1, answers, &counters(0), &counters(0)).map_err(|e| e.to_string())
-    };
+    let judge = |answers: &[Value]| judge(&cell(Expect::Refusal), &backends(), 1, answers).map_err(|e| e.to_string());
     assert!(judge(&[json!({"outcome": "refused"})]).is_ok());
     assert!(judge(&[answer("a", "10.244.1.1", 7)]).unwrap_err().contains("expected a refusal"));
     assert!(judge(&[json!({"outcome": "timeout"})]).is_err());

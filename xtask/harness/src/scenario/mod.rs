@@ -5,6 +5,7 @@ mod audit;
 mod cell;
 mod claim;
 pub(crate) mod format;
+mod forward_policy;
 mod holders;
 mod invariant;
 mod matrix;
@@ -31,6 +32,13 @@ pub(crate) use probe::agent as agent_of;
 
 /// Time for what a scenario made to go away afterwards.
 const CLEANUP: Duration = Duration::from_secs(60);
+
+/// What a scenario leaves behind until it is cleaned up.
+#[derive(Default)]
+struct Traces {
+    made: Vec<ObjectRef>,
+    forward_policy: bool,
+}
 
 /// Plays the files, one after the other, and notes every step in `run`.
 ///
@@ -62,12 +70,12 @@ pub(crate) async fn run_files(
         }
         let scenario = format::load_for(&file, cluster.nodes())?;
         eprintln!("scenario {}", scenario.metadata.name);
-        let mut made = Vec::new();
+        let mut traces = Traces::default();
         let strangers = pods(client, cluster).await?;
         for step in &scenario.spec.steps {
             let began = Instant::now();
             let mut measured = Measured::default();
-            let outcome = play(client, cluster, repo, step, &mut made, &mut mark, &mut measured).await;
+            let outcome = play(client, cluster, repo, step, &mut traces, &mut mark, &mut measured).await;
             let failure = outcome.err().map(|error| format!("{error:#}"));
             let failed = failure.is_some();
             let result = StepResult {
@@ -86,7 +94,7 @@ pub(crate) async fn run_files(
             }
         }
         let began = Instant::now();
-        let cleaned = clean_up(client, cluster, &made, &strangers).await;
+        let cleaned = clean_up(client, cluster, &traces, &strangers).await;
         run.note(&StepResult {
             scenario: scenario.metadata.name.clone(),
             step: "(clean up)".to_owned(),
@@ -109,11 +117,11 @@ async fn play(
     cluster: &dyn Cluster,
     repo: &Path,
     step: &Step,
-    made: &mut Vec<ObjectRef>,
+    traces: &mut Traces,
     mark: &mut invariant::Watermark,
     measured: &mut Measured,
 ) -> Result<()> {
-    change(client, cluster, repo, step, made).await?;
+    change(client, cluster, repo, step, traces).await?;
     if step.least_privilege {
         let proven = privilege::prove(client, cluster).await;
         *mark = invariant::Watermark::afresh(client, cluster)?;
@@ -144,13 +152,11 @@ async fn play(
 }
 
 /// What a step changes.
-async fn change(
-    client: &Client,
-    cluster: &dyn Cluster,
-    repo: &Path,
-    step: &Step,
-    made: &mut Vec<ObjectRef>,
-) -> Result<()> {
+async fn change(client: &Client, cluster: &dyn Cluster, repo: &Path, step: &Step, traces: &mut Traces) -> Result<()> {
+    if step.forward_policy_drop {
+        traces.forward_policy = true;
+        forward_policy::install(cluster)?;
+    }
     if let Some(enabled) = step.socket_lb {
         steps::socket_lb(client, cluster, enabled).await?;
     }
@@ -161,7 +167,7 @@ async fn change(
     for object in &objects {
         let applied = apply_one(client, &claim::label(client, cluster, object).await?).await?;
         let types = applied.types.clone().context("an object has a type")?;
-        made.push(ObjectRef {
+        traces.made.push(ObjectRef {
             api_version: types.api_version,
             kind: types.kind,
             name: applied.name_any(),
@@ -183,7 +189,16 @@ async fn check(
     mark: &mut invariant::Watermark,
     measured: &mut Measured,
 ) -> Result<()> {
-    let looked = look(client, cluster, step, measured).await;
+    let mut looked = look(client, cluster, step, measured).await;
+    if step.forward_policy_drop
+        && let Err(dropped) = forward_policy::nothing_dropped(cluster)
+    {
+        // It explains what else went wrong.
+        looked = Err(match looked {
+            Ok(()) => dropped,
+            Err(error) => error.context(format!("{dropped:#}")),
+        });
+    }
     // Also after a failure: what it left behind must not be taken for the next step's.
     let violations = invariant::violations(client, cluster, mark).await?;
     looked?;
@@ -211,7 +226,7 @@ async fn look(client: &Client, cluster: &dyn Cluster, step: &Step, measured: &mu
         measured.windows += Duration::from_secs(1);
     }
     if let Some(service) = &step.not_announced {
-        steps::not_announced(client, cluster, service).await?;
+        measured.windows += steps::not_announced(client, cluster, service).await?;
     }
     if let Some(service) = &step.source_port_reuse {
         steps::source_port_reuse(client, cluster, service).await?;
@@ -243,26 +258,22 @@ async fn pods(client: &Client, cluster: &dyn Cluster) -> Result<BTreeSet<String>
 
 /// Deletes what a scenario made, in reverse order, and waits until it is gone, its pods too. Pods that were
 /// there before (`strangers`) are somebody else's.
-async fn clean_up(
-    client: &Client,
-    cluster: &dyn Cluster,
-    made: &[ObjectRef],
-    strangers: &BTreeSet<String>,
-) -> Result<()> {
-    for reference in made.iter().rev() {
+async fn clean_up(client: &Client, cluster: &dyn Cluster, traces: &Traces, strangers: &BTreeSet<String>) -> Result<()> {
+    let policy = if traces.forward_policy { forward_policy::remove(cluster) } else { Ok(()) };
+    for reference in traces.made.iter().rev() {
         delete(client, reference).await?;
     }
     let deadline = Instant::now() + CLEANUP;
     loop {
         let mut left = Vec::new();
-        for reference in made {
+        for reference in &traces.made {
             if assertion::read(client, reference).await?.is_some() {
                 left.push(format!("{} {}", reference.kind, reference.name));
             }
         }
         left.extend(pods(client, cluster).await?.difference(strangers).map(|pod| format!("pod {pod}")));
         if left.is_empty() {
-            return Ok(());
+            return policy;
         }
         if Instant::now() > deadline {
             bail!("still there after {CLEANUP:?}: {}", left.join(", "));

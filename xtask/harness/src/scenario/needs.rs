@@ -7,6 +7,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::format::{Scenario, Step};
+use super::forward_policy;
 use super::plant::Plant;
 use crate::cluster::install::documents;
 use crate::cluster::{Caps, Cluster};
@@ -38,6 +39,11 @@ pub(super) fn unmet(scenario: &Scenario, cluster: &dyn Cluster, repo: &Path) -> 
         if let Some(reason) = step_unmet(step, caps, outside, cluster.audit_log().is_some()) {
             return Ok(Some(format!("step {} {reason}", step.id)));
         }
+        if step.forward_policy_drop
+            && let Some(reason) = forward_policy::unmet(cluster)
+        {
+            return Ok(Some(format!("step {} {reason}", step.id)));
+        }
         if !caps.fenced
             && let Some(reason) = public_pool(step, repo)?
         {
@@ -49,11 +55,12 @@ pub(super) fn unmet(scenario: &Scenario, cluster: &dyn Cluster, repo: &Path) -> 
 
 fn step_unmet(step: &Step, caps: Caps, outside: bool, audit: bool) -> Option<String> {
     let needs = |needed: bool, text: &str| needed.then(|| text.to_owned());
-    let settings = step.socket_lb.is_some() || step.agent_restart.is_some() || step.least_privilege;
+    let settings =
+        step.socket_lb.is_some() || step.agent_restart.is_some() || step.least_privilege || step.forward_policy_drop;
     let from_outside = step.agent_restart.is_some() || matches!(step.plant, Some(Plant::BadChecksum { .. }));
     needs(
         settings && !caps.settings,
-        "restarts portolan with other settings, and this cluster is not the harness's own",
+        "changes settings of portolan or of nodes, and this cluster is not the harness's own",
     )
     .or_else(|| {
         needs(step.plant.is_some() && !caps.faults, "plants a fault, and this cluster is not the harness's own")

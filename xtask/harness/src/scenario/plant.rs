@@ -12,6 +12,7 @@ use kube::{Api, Client};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::format::Protocol;
 use super::probe::{self, NETTOOL};
 use crate::bpf_map::{Entry, PinnedMap};
 use crate::cluster::{Cluster, Place};
@@ -175,7 +176,7 @@ fn write(path: &std::path::Path, entries: &[Entry]) -> Result<()> {
 }
 
 async fn edit_backend(client: &Client, cluster: &dyn Cluster, service: &str, to: &str) -> Result<Planted> {
-    let target = probe::target(client, cluster, service).await?;
+    let target = probe::target(client, cluster, service, Protocol::Tcp).await?;
     let backend = target.backends.first().context("the service has no pod")?;
     let old: Ipv4Addr = backend.address.parse()?;
     let pod = Api::<Pod>::namespaced(client.clone(), "default").get(to).await?;

@@ -1,7 +1,7 @@
 //! Running the probe tool in places of the cluster, and reading the datapath's counters.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -9,22 +9,53 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
+use super::format::Protocol;
 use crate::cluster::{Cluster, Place};
+use crate::sys;
 
 /// The probe tool, the same path everywhere.
 pub(super) const NETTOOL: &str = "/.portolan-tools/nettool";
+
+/// A command that runs and will print JSON.
+pub(super) struct Asking {
+    child: Child,
+    what: String,
+}
+
+impl Asking {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// If it cannot be started there.
+    pub(super) fn start(cluster: &dyn Cluster, place: &Place, argv: &[&str]) -> Result<Self> {
+        let argv: Vec<String> = argv.iter().map(|arg| (*arg).to_owned()).collect();
+        let what = format!("{argv:?} in {place:?}");
+        let mut command = cluster.command(place, &argv)?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        sys::die_with_parent(&mut command);
+        let child = command.spawn().with_context(|| format!("starting {what}"))?;
+        Ok(Self { child, what })
+    }
+
+    /// Waits for its end and parses what it has printed.
+    ///
+    /// # Errors
+    /// With its standard error.
+    pub(super) fn finish(self) -> Result<Value> {
+        let output = self.child.wait_with_output().with_context(|| format!("waiting for {}", self.what))?;
+        if !output.status.success() {
+            bail!("{}: {}: {}", self.what, output.status, String::from_utf8_lossy(&output.stderr).trim());
+        }
+        serde_json::from_slice(&output.stdout).with_context(|| format!("reading the output of {}", self.what))
+    }
+}
 
 /// Runs a command to its end and parses what it prints as JSON.
 ///
 /// # Errors
 /// With its standard error.
 pub(super) fn json(cluster: &dyn Cluster, place: &Place, argv: &[&str]) -> Result<Value> {
-    let argv: Vec<String> = argv.iter().map(|arg| (*arg).to_owned()).collect();
-    let output = cluster.command(place, &argv)?.output().with_context(|| format!("starting {argv:?} in {place:?}"))?;
-    if !output.status.success() {
-        bail!("{argv:?} in {place:?}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
-    }
-    serde_json::from_slice(&output.stdout).with_context(|| format!("reading the output of {argv:?} in {place:?}"))
+    Asking::start(cluster, place, argv)?.finish()
 }
 
 /// The agent's pod on a node.
@@ -68,21 +99,36 @@ pub(super) struct Backend {
     pub(super) cookie: u64,
 }
 
-/// A Service with what a client dials and who should answer.
+/// A port of a Service with what a client dials and who should answer.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
+    pub(super) protocol: Protocol,
     pub(super) cluster_ip: String,
+    /// Of the load balancer.
     pub(super) external_ip: Option<String>,
+    /// `spec.externalIPs`.
+    pub(super) external_ips: Vec<String>,
     pub(super) port: i32,
     pub(super) node_port: Option<i32>,
     pub(super) backends: Vec<Backend>,
 }
 
-/// Reads a Service and its pods. Each pod's cookie is read in the pod, not from an answer.
+impl Target {
+    /// A URL that the probe understands.
+    pub(super) fn url(&self, address: &dyn std::fmt::Display, port: i32) -> String {
+        match self.protocol {
+            Protocol::Tcp => format!("http://{address}:{port}/"),
+            Protocol::Udp => format!("udp://{address}:{port}"),
+        }
+    }
+}
+
+/// Reads a Service, its first port of that protocol, and its pods. Each pod's cookie is read in the pod, not from an
+/// answer.
 ///
 /// # Errors
-/// If there is no such Service, or a pod does not run.
-pub(super) async fn target(client: &Client, cluster: &dyn Cluster, name: &str) -> Result<Target> {
+/// If there is no such Service or port, or a pod does not run.
+pub(super) async fn target(client: &Client, cluster: &dyn Cluster, name: &str, protocol: Protocol) -> Result<Target> {
     let service = Api::<Service>::namespaced(client.clone(), "default").get(name).await?;
     let spec = service.spec.context("a service has a spec")?;
     let selector: Vec<String> = spec.selector.iter().flatten().map(|(key, value)| format!("{key}={value}")).collect();
@@ -108,8 +154,14 @@ pub(super) async fn target(client: &Client, cluster: &dyn Cluster, name: &str) -
         }
     }
     let ingress = service.status.and_then(|status| status.load_balancer).and_then(|balancer| balancer.ingress);
-    let port = spec.ports.as_ref().and_then(|ports| ports.first()).context("a service has a port")?;
+    let wanted = format!("{protocol:?}").to_uppercase();
+    let mut ports = spec.ports.iter().flatten();
+    let port = ports
+        .find(|port| port.protocol.as_deref().unwrap_or("TCP") == wanted)
+        .with_context(|| format!("service {name} has no {wanted} port"))?;
     Ok(Target {
+        protocol,
+        external_ips: spec.external_ips.clone().unwrap_or_default(),
         cluster_ip: spec.cluster_ip.unwrap_or_default(),
         external_ip: ingress.into_iter().flatten().find_map(|entry| entry.ip),
         port: port.port,
@@ -118,10 +170,13 @@ pub(super) async fn target(client: &Client, cluster: &dyn Cluster, name: &str) -
     })
 }
 
-/// What an HTTP answer claims: the pod and address in its body.
-pub(super) fn claim(body: &str) -> Option<(&str, IpAddr)> {
-    let rest = body.strip_prefix("PodName: ")?;
-    let (pod, rest) = rest.split_once(" | PodIP: eth0 ")?;
-    let address = rest.trim_end().strip_suffix("/32")?.parse().ok()?;
-    Some((pod, address))
+/// What an answer claims: the pod and its address, in the body of an HTTP answer or in an echoed datagram.
+pub(super) fn claim(answer: &Value) -> Option<(&str, &str)> {
+    match answer["body"].as_str() {
+        Some(body) => {
+            let (pod, address) = body.strip_prefix("PodName: ")?.split_once(" | PodIP: eth0 ")?;
+            Some((pod, address.trim_end().strip_suffix("/32")?))
+        }
+        None => Some((answer["whoami"]["pod"].as_str()?, answer["whoami"]["address"].as_str()?)),
+    }
 }

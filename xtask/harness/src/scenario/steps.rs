@@ -11,7 +11,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use super::assertion::differs;
-use super::format::{AgentRestart, ApiResourceRow};
+use super::format::{AgentRestart, ApiResourceRow, Protocol};
 use super::probe::{self, NETTOOL, claim};
 use crate::cluster::{Cluster, Place};
 use crate::sys;
@@ -130,18 +130,23 @@ async fn select_nodes(client: &Client, selector: Value) -> Result<()> {
     Ok(())
 }
 
+/// How long nobody must answer.
+const ARP_SILENCE: Duration = Duration::from_millis(500);
+
 /// Nobody answers ARP for the Service's addresses on the nodes' segment; the question is heard: a node's own address is
-/// answered.
+/// answered. Returns how long it listened.
 ///
 /// # Errors
 /// With who answered.
-pub(super) async fn not_announced(client: &Client, cluster: &dyn Cluster, service: &str) -> Result<()> {
-    let target = probe::target(client, cluster, service).await?;
+pub(super) async fn not_announced(client: &Client, cluster: &dyn Cluster, service: &str) -> Result<Duration> {
+    let target = probe::target(client, cluster, service, Protocol::Tcp).await?;
     let address = target.external_ip.context("the service has no EXTERNAL-IP")?;
     let [asker, other, ..] = cluster.nodes() else { bail!("needs two nodes") };
     let place = Place::Node(asker.name.clone());
     let known = other.address.to_string();
-    let seen = probe::json(cluster, &place, &[NETTOOL, "arp-probe", "--dev", &asker.device, &address, &known])?;
+    let silence = format!("{}ms", ARP_SILENCE.as_millis());
+    let argv = [NETTOOL, "arp-probe", "--dev", &asker.device, "--timeout", &silence, &address, &known];
+    let seen = probe::json(cluster, &place, &argv)?;
     let answers = seen["claims"].as_array().cloned().unwrap_or_default();
     if !answers.iter().any(|answer| answer["address"] == json!(known)) {
         bail!("the probe hears nothing: {} does not answer either: {seen}", other.name);
@@ -149,7 +154,7 @@ pub(super) async fn not_announced(client: &Client, cluster: &dyn Cluster, servic
     if let Some(answer) = answers.iter().find(|answer| answer["address"] == json!(address)) {
         bail!("{address} is announced: {answer}");
     }
-    Ok(())
+    Ok(ARP_SILENCE)
 }
 
 /// One source port, back to back, to NodePort, EXTERNAL-IP, ClusterIP and each backend's own address, and round again.
@@ -157,7 +162,7 @@ pub(super) async fn not_announced(client: &Client, cluster: &dyn Cluster, servic
 /// # Errors
 /// With the first request that was not answered, or by the wrong pod.
 pub(super) async fn source_port_reuse(client: &Client, cluster: &dyn Cluster, service: &str) -> Result<()> {
-    let target = probe::target(client, cluster, service).await?;
+    let target = probe::target(client, cluster, service, Protocol::Tcp).await?;
     let (Some(node_port), Some(external)) = (target.node_port, &target.external_ip) else {
         bail!("the service has no NodePort or EXTERNAL-IP");
     };
@@ -183,7 +188,7 @@ pub(super) async fn source_port_reuse(client: &Client, cluster: &dyn Cluster, se
         let report = probe::json(cluster, &place, &argv)?;
         for ((url, expected), seen) in urls.iter().zip(report["targets"].as_array().cloned().unwrap_or_default()) {
             let answer = &seen["attempts"][0];
-            let claimed = claim(answer["body"].as_str().unwrap_or_default()).map(|(pod, _)| pod.to_owned());
+            let claimed = claim(answer).map(|(pod, _)| pod.to_owned());
             let known = target.backends.iter().any(|backend| Some(&backend.pod) == claimed.as_ref());
             if answer["outcome"] != "ok" || !known || expected.as_ref().is_some_and(|pod| Some(pod) != claimed.as_ref())
             {
@@ -199,8 +204,8 @@ pub(super) async fn source_port_reuse(client: &Client, cluster: &dyn Cluster, se
 /// # Errors
 /// With the first request that was not refused.
 pub(super) async fn refused(client: &Client, cluster: &dyn Cluster, service: &str, asker: &str) -> Result<()> {
-    let target = probe::target(client, cluster, service).await?;
-    let workload = probe::target(client, cluster, asker).await?;
+    let target = probe::target(client, cluster, service, Protocol::Tcp).await?;
+    let workload = probe::target(client, cluster, asker, Protocol::Tcp).await?;
     let pod = workload.backends.first().context("no pod to ask from")?;
     let node_port = target.node_port.context("the service has no NodePort")?;
     let mut urls: Vec<String> =
@@ -231,7 +236,7 @@ pub(super) async fn refused(client: &Client, cluster: &dyn Cluster, service: &st
 /// # Errors
 /// If anything was lost, or, in the control run, if nothing was.
 pub(super) async fn agent_restart(client: &Client, cluster: &dyn Cluster, step: &AgentRestart) -> Result<Duration> {
-    let target = probe::target(client, cluster, &step.service).await?;
+    let target = probe::target(client, cluster, &step.service, Protocol::Tcp).await?;
     let backend = target.backends.first().context("the service has no pod")?;
     let entry = cluster.nodes().iter().find(|node| node.name != backend.node).context("no other node")?;
     let node_port = target.node_port.context("the service has no NodePort")?;
