@@ -10,6 +10,7 @@ pub mod clock;
 pub mod failure;
 pub mod fields;
 pub mod kinds;
+pub mod kubelets;
 pub mod patch;
 pub mod registry;
 pub mod request;

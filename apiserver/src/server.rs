@@ -24,6 +24,7 @@ use crate::auth::{Settings, User, gate, review, token_request};
 use crate::clock::{Chance, Clock, RuntimeClock};
 use crate::failure::{Failure, Outcome};
 use crate::kinds::service::Allocations;
+use crate::kubelets::Kubelets;
 use crate::registry::{Registry, discovery, openapi};
 use crate::request::{Accepted, Form, Query, Target, negotiate};
 use crate::schema::builtin;
@@ -59,6 +60,8 @@ pub struct Options {
     pub address: String,
     /// How requests are authenticated and admitted.
     pub access: Settings,
+    /// How kubelets are reached; requests that need one are refused without.
+    pub kubelets: Option<Kubelets>,
     /// Where the audit log is written; there is none without.
     pub audit: Option<Sink>,
 }
@@ -75,6 +78,7 @@ impl Default for Options {
             node_ports: 30000..=32767,
             address: "127.0.0.1:6443".into(),
             access: Settings::default(),
+            kubelets: None,
             audit: None,
         }
     }

@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use apiserver::Options;
 use apiserver::auth::Settings;
 use apiserver::auth::keys::{PublicKey, SigningKey};
 use apiserver::auth::token::Tokens;
+use apiserver::kubelets::Kubelets;
 use apiserver::store::Durability;
 use clap::{ArgAction, Parser, ValueEnum};
 
@@ -71,6 +72,15 @@ pub(crate) struct Flags {
     /// Default admission plug-ins to leave out: ServiceAccount.
     #[arg(long, value_delimiter = ',')]
     disable_admission_plugins: Vec<String>,
+    /// Authority of the kubelets' serving certificates, for logs and exec.
+    #[arg(long, value_name = "FILE", requires_all = ["kubelet_client_certificate", "kubelet_client_key"])]
+    kubelet_certificate_authority: Option<PathBuf>,
+    /// Certificate with which the server shows itself to kubelets.
+    #[arg(long, value_name = "FILE")]
+    kubelet_client_certificate: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, value_name = "FILE")]
+    kubelet_client_key: Option<PathBuf>,
     /// Audit log (JSON lines, level Metadata); `-` is standard output.
     #[arg(long, value_name = "FILE")]
     audit_log_path: Option<PathBuf>,
@@ -83,6 +93,10 @@ pub(crate) struct Flags {
     /// Whether the controllers run, too.
     #[arg(long, default_value_t = true, action = ArgAction::Set)]
     pub(crate) controllers: bool,
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("reading {}", path.display()))
 }
 
 fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
@@ -117,13 +131,19 @@ impl Flags {
             node_ports: self.service_node_port_range.clone(),
             address: format!("{host}:{}", self.secure_port),
             access: self.access()?,
+            kubelets: self.kubelets()?,
             audit,
             ..Options::default()
         })
     }
 
+    fn kubelets(&self) -> Result<Option<Kubelets>> {
+        let files = (&self.kubelet_certificate_authority, &self.kubelet_client_certificate, &self.kubelet_client_key);
+        let (Some(authority), Some(certificate), Some(key)) = files else { return Ok(None) };
+        Ok(Some(Kubelets { authority: read(authority)?, certificate: read(certificate)?, key: read(key)? }))
+    }
+
     fn access(&self) -> Result<Settings> {
-        let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
         let mut verifying = Vec::new();
         for path in &self.service_account_key_file {
             let keys = PublicKey::all_from_pem(&read(path)?);
