@@ -9,9 +9,17 @@ use serde_json::Value;
 use crate::auth::escalation;
 use crate::failure::Outcome;
 use crate::state::State;
-use crate::verbs::Call;
+use crate::verbs::{Call, meta};
 
-/// Admits a new object.
+/// The name of an object that may not have one yet.
+fn shown_name(object: &Value) -> &str {
+    match meta(object, "name") {
+        "" => meta(object, "generateName"),
+        name => name,
+    }
+}
+
+/// Admits a new object, before it is named.
 ///
 /// # Errors
 /// 403 in the words of the plug-in that refuses it.
@@ -19,12 +27,12 @@ pub fn create(state: &mut State, call: &Call, object: &mut Value) -> Outcome<()>
     if (call.resource.group.as_str(), call.resource.plural.as_str()) == ("", "pods") {
         service_account::admit(state, object)?;
         if state.access.node_restriction {
-            node_restriction::create(call, object)?;
+            node_restriction::create(state, call, object)?;
         }
         return priority::admit(state, object);
     }
     if state.access.node_restriction {
-        node_restriction::create(call, object)?;
+        node_restriction::create(state, call, object)?;
     }
     escalation::check(state, &call.resource, &call.user, object, None)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::shown_name;
 use crate::failure::{Failure, Outcome};
 use crate::state::State;
 use crate::store::Key;
@@ -30,9 +31,9 @@ fn refuse(call: &Call, name: &str, why: &str) -> Failure {
     Failure::forbidden(&call.resource.group, &call.resource.plural, name, why)
 }
 
-pub(super) fn create(call: &Call, object: &Value) -> Outcome<()> {
+pub(super) fn create(state: &State, call: &Call, object: &Value) -> Outcome<()> {
     let Some(node) = call.user.node() else { return Ok(()) };
-    let name = meta(object, "name");
+    let name = shown_name(object);
     let no = |why: String| Err(refuse(call, name, &why));
     match call.resource.plural.as_str() {
         "pods" => {
@@ -43,6 +44,9 @@ pub(super) fn create(call: &Call, object: &Value) -> Outcome<()> {
             }
             if object["spec"]["nodeName"] != node {
                 return no(format!("node {node:?} can only create pods with spec.nodeName set to itself"));
+            }
+            if let Some(why) = owner_fault(state, node, object) {
+                return no(why);
             }
         }
         "nodes" => {
@@ -64,6 +68,29 @@ pub(super) fn create(call: &Call, object: &Value) -> Outcome<()> {
         _ => {}
     }
     Ok(())
+}
+
+/// What is wrong with the owner of a mirror pod, which must be the node.
+fn owner_fault(state: &State, node: &str, pod: &Value) -> Option<String> {
+    let owners = pod["metadata"]["ownerReferences"].as_array().map_or(&[][..], Vec::as_slice);
+    let owner = match owners {
+        [] => return Some(format!("node {node:?} can only create pods with an owner reference set to itself")),
+        [owner] => owner,
+        _ => return Some(format!("node {node:?} can only create pods with a single owner reference set to itself")),
+    };
+    if owner["apiVersion"] != "v1" || owner["kind"] != "Node" || owner["name"] != node {
+        return Some(format!("node {node:?} can only create pods with an owner reference set to itself"));
+    }
+    if owner["controller"] != true {
+        return Some(format!("node {node:?} can only create pods with a controller owner reference set to itself"));
+    }
+    if owner["blockOwnerDeletion"] == true {
+        return Some(format!("node {node:?} must not set blockOwnerDeletion on an owner reference"));
+    }
+    let key = Key { resource: "/nodes".into(), namespace: String::new(), name: node.to_owned() };
+    let uid = state.store.get(&key).map_or("", |node| meta(node, "uid"));
+    let own = owner["uid"].as_str().unwrap_or_default();
+    (own != uid).then(|| format!("node {node} UID mismatch: expected {uid} got {own}"))
 }
 
 pub(super) fn update(call: &Call, object: &Value, current: &Value) -> Outcome<()> {
@@ -143,7 +170,10 @@ pub(super) fn token(state: &State, call: &Call, request: &Value) -> Outcome<()> 
     for audience in request["spec"]["audiences"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         let known = projected_audiences(pod).any(|own| own == audience);
         if !known && !state.access.tokens.audiences.iter().any(|own| own == audience) {
-            return no(&format!("audience {audience:?} not found in pod spec volume"));
+            return no(&format!(
+                "audience {audience:?} not found in pod spec volume, {} is not authorized to request tokens for this audience",
+                call.user.name
+            ));
         }
     }
     Ok(())

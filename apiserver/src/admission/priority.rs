@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::shown_name;
 use crate::failure::{Failure, Outcome};
 use crate::state::State;
 use crate::verbs::meta;
@@ -20,7 +21,7 @@ pub(super) fn admit(state: &State, pod: &mut Value) -> Outcome<()> {
             let found = classes().find(|class| meta(class, "name") == name);
             let missing = || {
                 let why = format!("no PriorityClass with name {name} was found");
-                Failure::forbidden("", "pods", meta(pod, "name"), &why)
+                Failure::forbidden("", "pods", shown_name(pod), &why)
             };
             Some(found.ok_or_else(missing)?)
         }
@@ -35,14 +36,19 @@ pub(super) fn admit(state: &State, pod: &mut Value) -> Outcome<()> {
             "the integer value of priority ({own}) must not be provided in pod spec; priority admission controller computed \
              {value} from the given PriorityClass name"
         );
-        return Err(Failure::forbidden("", "pods", meta(pod, "name"), &why));
+        return Err(Failure::forbidden("", "pods", shown_name(pod), &why));
     }
     if !name.is_empty() {
         pod["spec"]["priorityClassName"] = json!(name);
     }
     pod["spec"]["priority"] = json!(value);
-    if pod["spec"]["preemptionPolicy"].is_null() {
-        pod["spec"]["preemptionPolicy"] = json!(preemption);
+    if let Some(own) = pod["spec"]["preemptionPolicy"].as_str().filter(|own| *own != preemption) {
+        let why = format!(
+            "the string value of PreemptionPolicy ({own}) must not be provided in pod spec; priority admission controller \
+             computed {preemption} from the given PriorityClass name"
+        );
+        return Err(Failure::forbidden("", "pods", shown_name(pod), &why));
     }
+    pod["spec"]["preemptionPolicy"] = json!(preemption);
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::shown_name;
+use crate::auth::node::refers;
 use crate::failure::{Failure, Outcome};
 use crate::state::State;
 use crate::store::Key;
@@ -15,8 +17,11 @@ const TOKEN_SECONDS: i64 = 3607;
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
 pub(super) fn admit(state: &mut State, pod: &mut Value) -> Outcome<()> {
-    if !state.access.service_accounts || pod["metadata"]["annotations"][MIRROR].is_string() {
+    if !state.access.service_accounts {
         return Ok(());
+    }
+    if pod["metadata"]["annotations"][MIRROR].is_string() {
+        return mirror(pod);
     }
     let name = match pod["spec"]["serviceAccountName"].as_str().filter(|name| !name.is_empty()) {
         Some(name) => name.to_owned(),
@@ -42,8 +47,25 @@ pub(super) fn admit(state: &mut State, pod: &mut Value) -> Outcome<()> {
     Ok(())
 }
 
-fn shown_name(pod: &Value) -> &str {
-    meta(pod, "name")
+/// A pod that mirrors a file has nothing of the cluster.
+fn mirror(pod: &Value) -> Outcome<()> {
+    let no = |what: &str| {
+        let why = format!("a mirror pod may not reference {what}");
+        Err(Failure::forbidden("", "pods", shown_name(pod), &why))
+    };
+    if pod["spec"]["serviceAccountName"].as_str().is_some_and(|name| !name.is_empty()) {
+        return no("service accounts");
+    }
+    for (secrets, what) in [(true, "secrets"), (false, "configmaps")] {
+        if refers(&pod["spec"], secrets, None) {
+            return no(what);
+        }
+    }
+    let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
+    if volumes.into_iter().any(|volume| volume["persistentVolumeClaim"].is_object()) {
+        return no("persistentvolumeclaims");
+    }
+    Ok(())
 }
 
 fn mount(state: &mut State, pod: &mut Value) {

@@ -42,7 +42,7 @@ pub fn authenticate(state: &State, headers: &HeaderMap, extensions: &Extensions)
         return Ok(User::anonymous());
     }
     let found = state.access.tokens.authenticate(state, token, &[]);
-    found.map(|(user, _)| user).ok_or_else(Failure::unauthorized)
+    found.map(|(user, _)| user).map_err(|_| Failure::unauthorized())
 }
 
 /// The user that the headers ask for, if they do and the real one may.
@@ -86,9 +86,13 @@ pub fn impersonate(state: &mut State, user: &User, headers: &HeaderMap) -> Outco
 }
 
 fn requested(groups: &[String], wanted: &User) -> String {
-    let groups = groups.iter().map(|group| format!("{{Group    {group}  authentication.k8s.io/v1  }}"));
-    let extra = wanted.extra.keys().map(|key| format!("{{UserExtra    {key}  authentication.k8s.io/v1  }}"));
-    groups.chain(extra).collect::<Vec<_>>().join(" ")
+    let groups = groups.iter().map(|group| format!("{{Group  {group}    }}"));
+    let extra = wanted.extra.iter().flat_map(|(key, values)| {
+        values.iter().map(move |value| format!("{{UserExtra  {value}  authentication.k8s.io/v1  {key}}}"))
+    });
+    let uid = Some(&wanted.uid).filter(|uid| !uid.is_empty());
+    let uid = uid.map(|uid| format!("{{UID  {uid}  authentication.k8s.io/v1  }}"));
+    groups.chain(extra).chain(uid).collect::<Vec<_>>().join(" ")
 }
 
 /// What the real user must be allowed to.

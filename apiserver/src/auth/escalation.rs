@@ -45,7 +45,7 @@ pub fn check(
                 return Ok(());
             }
             if object["aggregationRule"].is_object() && !is_everything(state, user) {
-                let why = "must have cluster-admin privileges to use an aggregationRule";
+                let why = "must have cluster-admin privileges to use the aggregationRule";
                 return Err(refuse(resource, name, user, &[], Some(why)));
             }
             rules_of(object)
@@ -63,13 +63,9 @@ pub fn check(
             let policy = state.policy();
             match policy.rules(kind, namespace, role) {
                 Some(rules) => rules.to_vec(),
-                None => {
-                    return Err(Failure::not_found(
-                        GROUP,
-                        if kind == "ClusterRole" { "clusterrole" } else { "role" },
-                        role,
-                    ));
-                }
+                // The real server names the binding here, if it is a cluster role that is missing.
+                None if kind == "ClusterRole" => return Err(Failure::not_found(GROUP, &resource.plural, role)),
+                None => return Err(Failure::not_found(GROUP, "role", role)),
             }
         }
     };
@@ -91,7 +87,7 @@ fn is_everything(state: &mut State, user: &User) -> bool {
     [resources, paths].iter().all(|wanted| policy.rules_for(user, "").any(|rule| rule.covers(wanted)))
 }
 
-/// Pieces that differ only in their verb become one rule again.
+/// Pieces that differ only in their verb become one rule again, but for paths.
 fn compact(pieces: Vec<Rule>) -> Vec<Rule> {
     let mut rules: Vec<Rule> = Vec::new();
     for piece in pieces {
@@ -99,7 +95,7 @@ fn compact(pieces: Vec<Rule>) -> Vec<Rule> {
             rule.groups == piece.groups
                 && rule.resources == piece.resources
                 && rule.names == piece.names
-                && rule.urls == piece.urls
+                && piece.urls.is_empty()
         };
         match rules.iter_mut().find(same) {
             Some(rule) => rule.verbs.extend(piece.verbs),

@@ -13,7 +13,7 @@ pub mod bootstrap;
 pub mod escalation;
 pub mod gate;
 pub mod keys;
-mod node;
+pub(crate) mod node;
 pub mod rbac;
 pub mod review;
 pub mod token;

@@ -30,6 +30,10 @@ pub(super) fn authorize(store: &Store, rules: &[Rule], node: &str, wanted: &Attr
         }
         ("", "persistentvolumeclaims" | "persistentvolumes") => get_related(store, node, wanted),
         ("", "serviceaccounts") => {
+            // The kubelet's credential providers read the account of a pod.
+            if wanted.verb == "get" {
+                return get_related(store, node, wanted);
+            }
             if wanted.verb != "create" || wanted.name.is_empty() {
                 return Err("can only create tokens for individual service accounts".into());
             }
@@ -99,6 +103,7 @@ fn pods(store: &Store, node: &str, wanted: &Attributes) -> Result<(), String> {
     match (wanted.subresource.as_str(), wanted.verb.as_str()) {
         ("", "create" | "delete") | ("status", "update" | "patch") | ("eviction", "create") => Ok(()),
         ("", "get") => get_related(store, node, wanted),
+        ("", "list" | "watch") if !wanted.name.is_empty() => related(store, node, wanted),
         ("", "list" | "watch") if wanted.fields.exact("spec.nodeName") == Some(node) => Ok(()),
         ("", "list" | "watch") => Err("can only list/watch pods with spec.nodeName field selector".into()),
         _ => Err(String::new()),
@@ -126,7 +131,8 @@ fn related(store: &Store, node: &str, wanted: &Attributes) -> Result<(), String>
             pods_of(store, node, &wanted.namespace).any(|pod| pod["spec"]["serviceAccountName"] == wanted.name.as_str())
         }
         kind => {
-            pods_of(store, node, &wanted.namespace).any(|pod| refers(&pod["spec"], kind == "secrets", &wanted.name))
+            let name = Some(wanted.name.as_str());
+            pods_of(store, node, &wanted.namespace).any(|pod| refers(&pod["spec"], kind == "secrets", name))
         }
     };
     if found { Ok(()) } else { Err(format!("no relationship found between node '{node}' and this object")) }
@@ -148,15 +154,17 @@ fn volume_of<'a>(store: &'a Store, namespace: &str, claim: &str) -> Option<&'a s
     store.get(&key)?["spec"]["volumeName"].as_str()
 }
 
-/// Whether a pod names a secret (or a config map) anywhere: in volumes, variables or to pull its images.
-fn refers(value: &Value, secret: bool, name: &str) -> bool {
+/// Whether a pod's specification names a secret (or a config map), this one or any, anywhere: in volumes, variables or to
+/// pull its images.
+pub(crate) fn refers(value: &Value, secret: bool, name: Option<&str>) -> bool {
+    let is = |found: &Value| found.as_str().is_some_and(|found| name.is_none_or(|name| name == found));
     match value {
         Value::Array(list) => list.iter().any(|value| refers(value, secret, name)),
         Value::Object(fields) => fields.iter().any(|(field, value)| {
             let here = match (field.as_str(), secret) {
-                ("secret" | "secretRef" | "secretKeyRef", true) => value["secretName"] == name || value["name"] == name,
-                ("imagePullSecrets", true) => value.as_array().into_iter().flatten().any(|pull| pull["name"] == name),
-                ("configMap" | "configMapRef" | "configMapKeyRef", false) => value["name"] == name,
+                ("secret" | "secretRef" | "secretKeyRef", true) => is(&value["secretName"]) || is(&value["name"]),
+                ("imagePullSecrets", true) => value.as_array().into_iter().flatten().any(|pull| is(&pull["name"])),
+                ("configMap" | "configMapRef" | "configMapKeyRef", false) => is(&value["name"]),
                 _ => false,
             };
             here || refers(value, secret, name)

@@ -257,25 +257,34 @@ impl Policy {
 
     /// Whether the user may.
     pub fn ask(&self, user: &User, wanted: &Attributes) -> Answer {
-        let mut missing = Vec::new();
         for (binding, subject) in self.granted(user, &wanted.namespace) {
             match self.rules(&binding.role_kind, &binding.namespace, &binding.role) {
                 Some(rules) if rules.iter().any(|rule| rule.allows(wanted)) => {
                     return Answer::Allowed(binding.reason(subject));
                 }
-                Some(_) => {}
-                None => missing.push(match binding.role_kind.as_str() {
-                    "ClusterRole" => format!("clusterrole.{GROUP} {:?} not found", binding.role),
-                    _ => format!("role.{GROUP} {:?} not found", binding.role),
-                }),
+                _ => {}
             }
         }
-        missing.dedup();
-        Answer::Silent(match missing.len() {
-            0 => String::new(),
-            1 => format!("RBAC: {}", missing[0]),
-            _ => format!("RBAC: [{}]", missing.join(", ")),
-        })
+        let missing = self.missing_for(user, &wanted.namespace);
+        Answer::Silent(if missing.is_empty() { String::new() } else { format!("RBAC: {}", in_one(&missing)) })
+    }
+
+    /// Roles that bindings name for the user, and that are not there.
+    pub fn missing_for(&self, user: &User, namespace: &str) -> Vec<String> {
+        let lost = self
+            .granted(user, namespace)
+            .filter(|(binding, _)| self.rules(&binding.role_kind, &binding.namespace, &binding.role).is_none());
+        let named = lost.map(|(binding, _)| {
+            let kind = if binding.role_kind == "ClusterRole" { "clusterrole" } else { "role" };
+            format!("{kind}.{GROUP} {:?} not found", binding.role)
+        });
+        let mut missing: Vec<String> = Vec::new();
+        for text in named {
+            if !missing.contains(&text) {
+                missing.push(text);
+            }
+        }
+        missing
     }
 
     /// All rules that hold for the user in a namespace.
@@ -283,6 +292,14 @@ impl Policy {
         self.granted(user, namespace).flat_map(|(binding, _)| {
             self.rules(&binding.role_kind, &binding.namespace, &binding.role).unwrap_or_default()
         })
+    }
+}
+
+/// Several problems in one text, as Go shows them.
+pub fn in_one(problems: &[String]) -> String {
+    match problems {
+        [one] => one.clone(),
+        _ => format!("[{}]", problems.join(", ")),
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::attributes::Attributes;
-use super::rbac::Rule;
+use super::rbac::{Rule, in_one};
 use super::user::User;
 use crate::body::read_object;
 use crate::failure::{Failure, FieldError, Outcome};
@@ -12,7 +12,7 @@ use crate::request::WriteOptions;
 use crate::schema::shape;
 use crate::selector::FieldSelector;
 use crate::state::State;
-use crate::verbs::create::finish;
+use crate::verbs::create::{finish, zero};
 use crate::verbs::{Call, Written};
 
 /// Answers a review.
@@ -22,8 +22,7 @@ pub fn create(state: &mut State, call: &Call) -> Outcome<Written> {
     let decoded = read_object(&call.body, &call.media_type, resource, &resource.kind, options.validation)?;
     let mut review = decoded.object;
     finish(&mut review, call);
-    let base = json!({"metadata": {}});
-    managed::update(&base, &mut review, &call.write(&options, false, state.now()), true);
+    managed::update(&zero(call), &mut review, &call.write(&options, false, state.now()), true);
     match resource.kind.as_str() {
         "TokenReview" => review_token(state, &mut review)?,
         "SelfSubjectReview" => {
@@ -68,8 +67,8 @@ fn review_token(state: &State, review: &mut Value) -> Outcome<()> {
     }
     let wanted = strings(&review["spec"]["audiences"]);
     let status = match state.access.tokens.authenticate(state, token, &wanted) {
-        Some((user, audiences)) => json!({"authenticated": true, "user": shown(&user), "audiences": audiences}),
-        None => json!({"user": {}, "error": "invalid bearer token"}),
+        Ok((user, audiences)) => json!({"authenticated": true, "user": shown(&user), "audiences": audiences}),
+        Err(why) => json!({"user": {}, "error": why}),
     };
     review["status"] = status;
     Ok(())
@@ -82,31 +81,13 @@ fn review_access(state: &mut State, call: &Call, review: &mut Value) -> Outcome<
         "SelfSubjectAccessReview" => User::clone(&call.user),
         _ => user_of(&spec),
     };
-    let mut errors = Vec::new();
     let (resource, path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
-    if resource.is_object() == path.is_object() {
-        let (field, value) = match resource.is_object() {
-            true => ("spec.nonResourceAttributes", "cannot be specified in combination with resourceAttributes"),
-            false => (
-                "spec.resourceAttributes",
-                "exactly one of nonResourceAttributes or resourceAttributes must be specified",
-            ),
-        };
-        let got = if resource.is_object() { path } else { &Value::Null };
-        errors.push(FieldError::invalid(field, got, value));
-    }
-    if kind != "SelfSubjectAccessReview" && user.name.is_empty() && user.groups.is_empty() {
-        errors.push(FieldError::invalid("spec.user", &json!(""), "at least one of user or group must be specified"));
-    }
+    let errors = access_errors(call, resource, path, &user);
     if !errors.is_empty() {
         return Err(Failure::invalid(&call.resource.group, "", "", &errors));
     }
-    if kind == "LocalSubjectAccessReview" {
-        let namespace = resource["namespace"].as_str().unwrap_or_default();
-        if namespace != call.target.namespace {
-            let message = format!("spec.resourceAttributes.namespace must match namespace: {}", call.target.namespace);
-            return Err(Failure::bad_request(message));
-        }
+    if call.resource.namespaced {
+        review["metadata"]["namespace"] = json!(call.target.namespace);
     }
     let decision = state.decide(&user, &attributes(resource, path));
     let mut status = json!({"allowed": decision.allowed});
@@ -115,6 +96,42 @@ fn review_access(state: &mut State, call: &Call, review: &mut Value) -> Outcome<
     }
     review["status"] = status;
     Ok(())
+}
+
+/// What is wrong with a question about access.
+fn access_errors(call: &Call, resource: &Value, path: &Value, user: &User) -> Vec<FieldError> {
+    let kind = call.resource.kind.as_str();
+    let mut errors = Vec::new();
+    // Shown as Go holds it.
+    let shown = json!({"Path": path["path"], "Verb": path["verb"]});
+    let local = kind == "LocalSubjectAccessReview";
+    match (resource.is_object(), path.is_object()) {
+        (_, true) if local => {
+            errors.push(FieldError::invalid(
+                "spec.nonResourceAttributes",
+                &shown,
+                "disallowed on this kind of request",
+            ));
+        }
+        (true, true) => {
+            let detail = "cannot be specified in combination with resourceAttributes";
+            errors.push(FieldError::invalid("spec.nonResourceAttributes", &shown, detail));
+        }
+        (false, false) => {
+            let detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+            errors.push(FieldError::invalid("spec.resourceAttributes", &Value::Null, detail));
+        }
+        _ => {}
+    }
+    if kind != "SelfSubjectAccessReview" && user.name.is_empty() && user.groups.is_empty() {
+        errors.push(FieldError::invalid("spec.user", &json!(""), "at least one of user or group must be specified"));
+    }
+    let namespace = resource["namespace"].as_str().unwrap_or_default();
+    if local && resource.is_object() && namespace != call.target.namespace {
+        let detail = "must match metadata.namespace";
+        errors.push(FieldError::invalid("spec.resourceAttributes.namespace", &json!(namespace), detail));
+    }
+    errors
 }
 
 fn user_of(spec: &Value) -> User {
@@ -159,13 +176,8 @@ fn review_rules(state: &mut State, call: &Call, review: &Value) -> Outcome<Value
     }
     let mut resources = Vec::new();
     let mut paths = Vec::new();
-    if call.user.is_in(super::user::MASTERS) {
-        resources.push(json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}));
-        paths.push(json!({"verbs": ["*"], "nonResourceURLs": ["*"]}));
-    }
     let policy = state.policy();
-    let node = call.user.node().and_then(|_| policy.rules("ClusterRole", "", "system:node"));
-    for rule in node.into_iter().flatten().chain(policy.rules_for(&call.user, namespace)) {
+    for rule in policy.rules_for(&call.user, namespace) {
         if !rule.resources.is_empty() {
             resources.push(resource_rule(rule));
         }
@@ -173,8 +185,17 @@ fn review_rules(state: &mut State, call: &Call, review: &Value) -> Outcome<Value
             paths.push(json!({"verbs": rule.verbs, "nonResourceURLs": rule.urls}));
         }
     }
-    Ok(json!({"kind": "SelfSubjectRulesReview", "apiVersion": call.resource.api_version(), "metadata": {}, "spec": {},
-        "status": {"resourceRules": resources, "nonResourceRules": paths, "incomplete": node.is_some()}}))
+    let is_node = call.user.node().is_some();
+    let mut problems = policy.missing_for(&call.user, namespace);
+    if is_node {
+        problems.insert(0, "node authorizer does not support user rule resolution".into());
+    }
+    let mut status = json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": is_node});
+    if !problems.is_empty() {
+        status["evaluationError"] = json!(in_one(&problems));
+    }
+    let version = call.resource.api_version();
+    Ok(json!({"kind": "SelfSubjectRulesReview", "apiVersion": version, "metadata": {}, "spec": {}, "status": status}))
 }
 
 fn resource_rule(rule: &Rule) -> Value {

@@ -130,18 +130,26 @@ impl Tokens {
         (claims.iss == self.issuer && claims.nbf <= now && now < claims.exp).then_some(claims)
     }
 
-    /// Whose token this is, and for which of the wanted audiences (empty: those of this server); nothing if it is not
-    /// good, or no longer.
-    pub fn authenticate(&self, state: &State, token: &str, wanted: &[String]) -> Option<(User, Vec<String>)> {
+    /// Whose token this is, and for which of the wanted audiences (empty: those of this server).
+    ///
+    /// # Errors
+    /// Why it is not good, or no longer, in the words of a TokenReview.
+    pub fn authenticate(&self, state: &State, token: &str, wanted: &[String]) -> Result<(User, Vec<String>), String> {
+        let invalid = || "invalid bearer token".to_owned();
         let now = state.clock.now();
-        let claims = self.verify(token, now.as_second())?;
+        let claims = self.verify(token, now.as_second()).ok_or_else(invalid)?;
         let wanted = if wanted.is_empty() { &self.audiences } else { wanted };
         let common: Vec<String> = wanted.iter().filter(|audience| claims.aud.contains(audience)).cloned().collect();
         if common.is_empty() {
-            return None;
+            let list = |list: &[String]| list.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" ");
+            return Err(format!(
+                "[invalid bearer token, token audiences [{}] is invalid for the target audiences [{}]]",
+                list(&claims.aud),
+                list(wanted)
+            ));
         }
         let private = &claims.private;
-        let account = private.serviceaccount.as_ref()?;
+        let account = private.serviceaccount.as_ref().ok_or_else(invalid)?;
         let of_account = format!("system:serviceaccount:{}:{}", private.namespace, account.name);
         let namespace = private.namespace.as_str();
         let bound = [
@@ -155,11 +163,11 @@ impl Tokens {
             bound.is_none_or(|bound| is_alive(state, resource, namespace, bound, now))
         });
         if !alive || claims.sub != of_account {
-            return None;
+            return Err(invalid());
         }
         let mut user = User::service_account(namespace, &account.name, account.uid.clone());
         user.extra = extra(&claims);
-        Some((user, common))
+        Ok((user, common))
     }
 }
 

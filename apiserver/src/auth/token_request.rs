@@ -12,7 +12,7 @@ use crate::failure::{Failure, FieldError, Outcome};
 use crate::fields::managed::{self, Manager, Write};
 use crate::registry::Resource;
 use crate::request::WriteOptions;
-use crate::schema::builtin;
+use crate::schema::{builtin, shape};
 use crate::state::State;
 use crate::store::Key;
 use crate::verbs::{Call, Written, meta};
@@ -63,13 +63,17 @@ pub fn create(state: &mut State, call: &Call) -> Outcome<Written> {
     let (name, api_version) = (options.manager, form.api_version());
     let manager = Manager { name, apply: false, api_version, subresource: call.target.subresource.clone() };
     let write = Write { manager, node: &form.schema, reset: &[], now: state.now() };
-    managed::update(&json!({"metadata": {}}), &mut request, &write, true);
+    let mut base = json!({"metadata": {}});
+    shape::fill_zero(&mut base, &form.schema);
+    shape::fill_zero(&mut request, &form.schema);
+    managed::update(&base, &mut request, &write, true);
+    check_names(call, &request)?;
     let tokens = Arc::clone(&state.access.tokens);
     if request["spec"]["audiences"].as_array().is_none_or(Vec::is_empty) {
         request["spec"]["audiences"] = json!(tokens.audiences);
     }
     let asked = request["spec"]["expirationSeconds"].as_i64().unwrap_or(DEFAULT_SECONDS);
-    check_seconds(call, asked)?;
+    check_seconds(asked)?;
     admission::token(state, call, &request)?;
     let mut private = bindings(state, call, &account, &request["spec"]["boundObjectRef"])?;
     let now = state.clock.now();
@@ -94,22 +98,32 @@ pub fn create(state: &mut State, call: &Call) -> Outcome<Written> {
     };
     let token = tokens.sign(&claims).map_err(|error| Failure::plain(error.to_string()))?;
     describe(&mut request, &account, state);
-    if request["spec"]["boundObjectRef"].is_null() {
-        request["spec"]["boundObjectRef"] = Value::Null;
-    }
     let until = now.checked_add(jiff::SignedDuration::from_secs(asked)).unwrap_or(jiff::Timestamp::MAX);
     request["status"] = json!({"token": token, "expirationTimestamp": seconds(until)});
     Ok(Written { code: 201, object: request, warnings: decoded.warnings })
 }
 
-fn check_seconds(call: &Call, asked: i64) -> Outcome<()> {
+fn check_seconds(asked: i64) -> Outcome<()> {
     let detail = match asked {
         _ if SECONDS.contains(&asked) => return Ok(()),
         _ if asked < *SECONDS.start() => "may not specify a duration less than 10 minutes",
         _ => "may not specify a duration larger than 2^32 seconds",
     };
     let error = FieldError::invalid("spec.expirationSeconds", &json!(asked), detail);
-    Err(Failure::invalid("authentication.k8s.io", "TokenRequest", &call.target.name, &[error]))
+    Err(Failure::invalid("authentication.k8s.io", "TokenRequest", "", &[error]))
+}
+
+/// If the body says for which account it is, it is that of the path.
+fn check_names(call: &Call, request: &Value) -> Outcome<()> {
+    for (field, own) in [("name", &call.target.name), ("namespace", &call.target.namespace)] {
+        let given = meta(request, field);
+        if !given.is_empty() && given != own {
+            let detail = format!("must match the service account {field} if specified");
+            let error = FieldError::invalid(format!("metadata.{field}"), &json!(given), &detail);
+            return Err(Failure::invalid("authentication.k8s.io", "TokenRequest", &call.target.name, &[error]));
+        }
+    }
+    Ok(())
 }
 
 /// The answer is named as the account is.

@@ -41,7 +41,13 @@ pub fn has_generation(resource: &Resource) -> bool {
     resource.custom.is_some()
         || matches!(
             resource.group.as_str(),
-            "apps" | "batch" | "policy" | "networking.k8s.io" | "apiextensions.k8s.io" | "discovery.k8s.io"
+            "apps"
+                | "batch"
+                | "policy"
+                | "networking.k8s.io"
+                | "apiextensions.k8s.io"
+                | "discovery.k8s.io"
+                | "scheduling.k8s.io"
         )
         || matches!(id(resource), ("", "pods" | "replicationcontrollers"))
 }

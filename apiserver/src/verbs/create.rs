@@ -83,8 +83,8 @@ pub fn insert(state: &mut State, call: &Call, mut object: Value, dry_run: bool) 
         return Err(Failure::forbidden(&resource.group, &resource.plural, meta(&object, "name"), why));
     }
     let revision = meta(&object, "resourceVersion").to_owned();
-    identify(state, call, &mut object);
     admission::create(state, call, &mut object)?;
+    identify(state, call, &mut object);
     kinds::prepare_create(resource, &mut object);
     kinds::allocate(state, resource, &mut object, None)?;
     let errors = kinds::validate(resource, &object, None);
