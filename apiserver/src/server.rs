@@ -155,6 +155,11 @@ impl ApiServer {
         (roles.iter().filter_map(revision).max().unwrap_or(0), roles)
     }
 
+    /// What the server takes for now.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&locked(&self.state).clock)
+    }
+
     /// Answers one request.
     pub async fn handle<B>(&self, request: Request<B>) -> Response<Body>
     where

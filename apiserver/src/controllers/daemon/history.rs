@@ -1,0 +1,104 @@
+//! ControllerRevisions: the templates that a set has had.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::HASH;
+use crate::controllers::cache::Cache;
+use crate::controllers::client::{Client, DeleteOptions, Refused};
+use crate::controllers::kind::{CONTROLLER_REVISIONS, DAEMON_SETS};
+use crate::controllers::object::{hash, label, name, namespace, number, owner_reference, set_entry, text};
+use crate::controllers::pods::claim;
+
+/// The revisions of one set.
+pub(super) struct History<'a> {
+    pub(super) client: &'a Client,
+    pub(super) cache: &'a Cache,
+    pub(super) set: &'a Value,
+}
+
+/// The revision of the present template, and the others.
+pub(super) struct Revisions {
+    pub(super) current: Arc<Value>,
+    pub(super) old: Vec<Arc<Value>>,
+}
+
+/// What a revision holds: a patch that brings the template back.
+fn snapshot(set: &Value) -> Value {
+    let mut template = set["spec"]["template"].clone();
+    template["$patch"] = json!("replace");
+    json!({"spec": {"template": template}})
+}
+
+fn revision_number(revision: &Value) -> i64 {
+    number(revision, "/revision")
+}
+
+impl History<'_> {
+    /// Finds or makes the revision of the present template, and gives it the highest number.
+    pub(super) async fn current_and_old(&self) -> Result<Revisions, Refused> {
+        let selector = &self.set["spec"]["selector"];
+        let owner = (&DAEMON_SETS, self.set);
+        let all = claim(self.client, self.cache, owner, &CONTROLLER_REVISIONS, selector, |_| true).await?;
+        let data = snapshot(self.set);
+        let (mut same, old): (Vec<_>, Vec<_>) = all.into_iter().partition(|revision| revision["data"] == data);
+        same.sort_by_key(|revision| revision_number(revision));
+        let highest = old.iter().map(|revision| revision_number(revision)).max().unwrap_or(0);
+        let current = match same.pop() {
+            None => self.make(data, highest + 1).await?,
+            Some(found) if revision_number(&found) <= highest => {
+                let mut raised = Value::clone(&found);
+                raised["revision"] = json!(highest + 1);
+                self.client.update(&CONTROLLER_REVISIONS, "", &raised).await?
+            }
+            Some(found) => found,
+        };
+        Ok(Revisions { current, old })
+    }
+
+    async fn make(&self, data: Value, number: i64) -> Result<Arc<Value>, Refused> {
+        let collisions = self.set["status"]["collisionCount"].as_i64().unwrap_or(0);
+        let hash = hash(&self.set["spec"]["template"], collisions);
+        let mut revision = json!({
+            "kind": "ControllerRevision", "apiVersion": "apps/v1", "data": data, "revision": number,
+            "metadata": {
+                "name": format!("{}-{hash}", name(self.set)), "namespace": namespace(self.set),
+                "labels": self.set["spec"]["template"]["metadata"]["labels"],
+                "annotations": self.set["metadata"]["annotations"],
+                "ownerReferences": [owner_reference(&DAEMON_SETS, self.set)],
+            },
+        });
+        set_entry(&mut revision, "labels", HASH, &hash);
+        match self.client.create(&CONTROLLER_REVISIONS, &revision).await {
+            Err(refused) if refused.is_already_exists() => self.resolve(&revision, refused).await,
+            other => other,
+        }
+    }
+
+    /// The name is taken: by the same revision, which we did not know yet, or by another one with the same hash.
+    async fn resolve(&self, wanted: &Value, refused: Refused) -> Result<Arc<Value>, Refused> {
+        let found = self.client.get(&CONTROLLER_REVISIONS, namespace(wanted), name(wanted)).await?;
+        if found["data"] == wanted["data"] {
+            return Ok(Arc::new(found));
+        }
+        let mut set = self.client.get(&DAEMON_SETS, namespace(self.set), name(self.set)).await?;
+        let collisions = set["status"]["collisionCount"].as_i64().unwrap_or(0);
+        set["status"]["collisionCount"] = json!(collisions + 1);
+        self.client.update(&DAEMON_SETS, "status", &set).await?;
+        Err(refused)
+    }
+
+    /// Deletes the oldest revisions that no pod has, beyond the limit of the set.
+    pub(super) async fn forget_old(&self, old: &[Arc<Value>], pods: &[Arc<Value>]) -> Result<(), Refused> {
+        let keep = self.set["spec"]["revisionHistoryLimit"].as_u64().unwrap_or(10) as usize;
+        let live = |revision: &Value| pods.iter().any(|pod| label(pod, HASH) == label(revision, HASH));
+        let mut dead: Vec<&Arc<Value>> = old.iter().filter(|revision| !live(revision)).collect();
+        dead.sort_by_key(|revision| (revision_number(revision), text(revision, "/metadata/name").to_owned()));
+        let surplus = old.len().saturating_sub(keep).min(dead.len());
+        for revision in &dead[..surplus] {
+            self.client.delete(&CONTROLLER_REVISIONS, revision, &DeleteOptions::default()).await?;
+        }
+        Ok(())
+    }
+}

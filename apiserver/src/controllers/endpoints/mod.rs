@@ -1,0 +1,207 @@
+//! Endpoints of Services: EndpointSlices, and the older Endpoints object beside them.
+
+mod kubernetes;
+mod legacy;
+mod pod;
+mod slices;
+mod trigger;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::{Value, json};
+
+use super::Context;
+use super::cache::{Cache, Change, Key};
+use super::client::{Client, DeleteOptions, Refused};
+use super::kind::{ENDPOINT_SLICES, ENDPOINTS, Kind, NODES, PODS, SERVICES};
+use super::object::{
+    condition_status, is_terminating, label, labels, list, name, namespace, selects, set_entry, text, uid,
+};
+use super::queue::Queue;
+use slices::{MANAGED_BY, SERVICE_NAME};
+use trigger::Known;
+
+const TRIGGER: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+const HEADLESS: &str = "service.kubernetes.io/headless";
+
+pub(super) fn start(context: &mut Context) {
+    kubernetes::start(context);
+    begin(context, "endpointslice", "endpointslice-controller", ENDPOINT_SLICES);
+    begin(context, "endpoints", "endpoint-controller", ENDPOINTS);
+}
+
+fn begin(context: &mut Context, controller: &'static str, user: &str, own: Kind) {
+    let queue = Queue::new();
+    let legacy = own == ENDPOINTS;
+    context.subscribe(&queue, move |cache, queue, change| note(cache, queue, change, &own));
+    let keeper =
+        Arc::new(Keeper { client: context.client(user), cache: Arc::clone(&context.cache), known: Mutex::default() });
+    context.work(controller, &queue, move |key: Key| {
+        let keeper = Arc::clone(&keeper);
+        async move {
+            match legacy {
+                true => keeper.legacy(&key).await,
+                false => keeper.slices(&key).await,
+            }
+        }
+    });
+}
+
+fn note(cache: &Cache, queue: &Queue<Key>, change: &Change, own: &Kind) {
+    let object = change.object();
+    if change.is(&SERVICES) {
+        queue.add(Key::of(object));
+    } else if change.is(&PODS) {
+        if pod::view_of(change.before.as_deref()) == pod::view_of(change.after.as_deref()) {
+            return;
+        }
+        for service in cache.list(&SERVICES, namespace(object)) {
+            if change.both().any(|pod| wants(&service, pod)) {
+                queue.add(Key::of(&service));
+            }
+        }
+    } else if change.is(own) && *own == ENDPOINT_SLICES {
+        if label(object, MANAGED_BY) == Some(slices::MANAGER)
+            && let Some(service) = label(object, SERVICE_NAME)
+        {
+            queue.add(Key::new(namespace(object), service));
+        }
+    } else if change.is(own) {
+        queue.add(Key::of(object));
+    } else if change.is(&NODES) && *own == ENDPOINT_SLICES && slices::node_changed(change) {
+        let bound = cache.pods_on(name(object));
+        for service in cache.list(&SERVICES, "") {
+            if bound.iter().any(|pod| wants(&service, pod)) {
+                queue.add(Key::of(&service));
+            }
+        }
+    }
+}
+
+/// Whether the service has a selector and it selects the pod.
+fn wants(service: &Value, pod: &Value) -> bool {
+    namespace(service) == namespace(pod)
+        && has_selector(service)
+        && selects(&json!({"matchLabels": service["spec"]["selector"]}), labels(pod))
+}
+
+fn has_selector(service: &Value) -> bool {
+    service["spec"]["selector"].as_object().is_some_and(|selector| !selector.is_empty())
+        && service["spec"]["type"] != "ExternalName"
+}
+
+fn is_headless(service: &Value) -> bool {
+    service["spec"]["clusterIP"] == "None"
+}
+
+/// Labels of a service as its endpoints have them.
+fn copied_labels(service: &Value, own: &[&str]) -> Value {
+    let mut copy = json!({});
+    for (key, value) in labels(service).into_iter().flatten() {
+        if !own.contains(&key.as_str()) && key != HEADLESS {
+            copy[key] = value.clone();
+        }
+    }
+    if is_headless(service) {
+        copy[HEADLESS] = json!("");
+    }
+    copy
+}
+
+struct Keeper {
+    client: Client,
+    cache: Arc<Cache>,
+    known: Mutex<HashMap<Key, Known>>,
+}
+
+impl Keeper {
+    /// The service, and the pods it selects; nothing if its endpoints are not ours.
+    fn service(&self, key: &Key) -> Option<(Arc<Value>, Vec<Arc<Value>>)> {
+        let service = self.cache.get(&SERVICES, &key.namespace, &key.name)?;
+        let pods = self.cache.list(&PODS, &key.namespace);
+        let selected = pods.into_iter().filter(|pod| wants(&service, pod)).collect();
+        has_selector(&service).then_some((service, selected))
+    }
+
+    /// When what is written now has changed, as far as that is known.
+    fn trigger(&self, key: &Key, service: &Value, pods: &[Arc<Value>]) -> Option<String> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        trigger::changed_at(known.entry(key.clone()), service, pods)
+    }
+
+    fn forget(&self, key: &Key) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+
+    async fn slices(&self, key: &Key) -> Result<(), Refused> {
+        let Some((service, pods)) = self.service(key) else {
+            self.forget(key);
+            return Ok(());
+        };
+        let existing: Vec<Arc<Value>> = self
+            .cache
+            .list(&ENDPOINT_SLICES, &key.namespace)
+            .into_iter()
+            .filter(|slice| label(slice, SERVICE_NAME) == Some(&key.name))
+            .filter(|slice| label(slice, MANAGED_BY) == Some(slices::MANAGER) && !is_terminating(slice))
+            .collect();
+        let trigger = self.trigger(key, &service, &pods);
+        let cache = Arc::clone(&self.cache);
+        let plan = slices::plan(&service, &pods, &existing, |node| cache.get(&NODES, "", node));
+        for mut slice in plan.create {
+            set_trigger(&mut slice, trigger.as_deref());
+            match self.client.create(&ENDPOINT_SLICES, &slice).await {
+                Err(refused) if refused.is_namespace_terminating() => return Ok(()),
+                other => other.map(drop)?,
+            }
+        }
+        for mut slice in plan.update {
+            set_trigger(&mut slice, trigger.as_deref());
+            self.client.update(&ENDPOINT_SLICES, "", &slice).await?;
+        }
+        for slice in plan.delete {
+            self.client.delete(&ENDPOINT_SLICES, &slice, &DeleteOptions::default()).await?;
+        }
+        Ok(())
+    }
+
+    async fn legacy(&self, key: &Key) -> Result<(), Refused> {
+        let held = self.cache.get(&ENDPOINTS, &key.namespace, &key.name);
+        let Some((service, pods)) = self.service(key) else {
+            self.forget(key);
+            // Those of a service without selector are somebody else's; those of no service are nobody's.
+            let orphan = self.cache.get(&SERVICES, &key.namespace, &key.name).is_none();
+            return match held.filter(|held| orphan && label(held, legacy::MANAGED_BY) == Some(legacy::MANAGER)) {
+                Some(held) => self.client.delete(&ENDPOINTS, &held, &DeleteOptions::default()).await,
+                None => Ok(()),
+            };
+        };
+        let trigger = self.trigger(key, &service, &pods);
+        let Some(mut wanted) = legacy::wanted(&service, &pods, held.as_deref()) else { return Ok(()) };
+        set_trigger(&mut wanted, trigger.as_deref());
+        let done = match held {
+            Some(_) => self.client.update(&ENDPOINTS, "", &wanted).await,
+            None => self.client.create(&ENDPOINTS, &wanted).await,
+        };
+        match done {
+            Err(refused) if refused.is_namespace_terminating() => Ok(()),
+            other => other.map(drop),
+        }
+    }
+}
+
+fn set_trigger(object: &mut Value, trigger: Option<&str>) {
+    match trigger {
+        Some(trigger) => set_entry(object, "annotations", TRIGGER, trigger),
+        None => {
+            if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
+                annotations.remove(TRIGGER);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "endpoints_tests.rs"]
+mod tests;

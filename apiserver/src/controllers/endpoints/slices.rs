@@ -1,0 +1,257 @@
+//! Which slices a service should have: a pure function of the service, its pods and the slices that are there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{copied_labels, label, list, name, namespace, pod, text, uid};
+use crate::controllers::cache::Change;
+use crate::controllers::kind::SERVICES;
+use crate::controllers::object::{is_terminating, owner_reference};
+
+pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub(super) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+pub(super) const MANAGER: &str = "endpointslice-controller.k8s.io";
+const ZONE: &str = "topology.kubernetes.io/zone";
+/// Most endpoints of one slice.
+const MOST: usize = 100;
+
+/// What is to be written.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) create: Vec<Value>,
+    pub(super) update: Vec<Value>,
+    pub(super) delete: Vec<Arc<Value>>,
+}
+
+/// Whether a node's zone changed, or the node came or went.
+pub(super) fn node_changed(change: &Change) -> bool {
+    let zone = |node: &Option<Arc<Value>>| node.as_ref().map(|node| label(node, ZONE).map(str::to_owned));
+    zone(&change.before) != zone(&change.after)
+}
+
+/// Endpoints by the ports that they have; equal ports share slices.
+type ByPorts = BTreeMap<String, (Vec<Value>, Vec<Value>)>;
+
+/// The steps from what is there to what should be.
+pub(super) fn plan(
+    service: &Value,
+    pods: &[Arc<Value>],
+    existing: &[Arc<Value>],
+    node: impl Fn(&str) -> Option<Arc<Value>>,
+) -> Plan {
+    let mut plan = Plan::default();
+    let mut families: Vec<&str> = list(service, "/spec/ipFamilies").iter().filter_map(Value::as_str).collect();
+    if families.is_empty() {
+        families.push("IPv4");
+    }
+    for family in &families {
+        let own: Vec<&Arc<Value>> = existing.iter().filter(|slice| slice["addressType"] == *family).collect();
+        let wanted = wanted(service, pods, family, &node);
+        reconcile(service, family, wanted, &own, &mut plan);
+    }
+    let foreign = existing.iter().filter(|slice| !families.contains(&text(slice, "/addressType")));
+    plan.delete.extend(foreign.cloned());
+    plan
+}
+
+fn wanted(service: &Value, pods: &[Arc<Value>], family: &str, node: &impl Fn(&str) -> Option<Arc<Value>>) -> ByPorts {
+    let publish = service["spec"]["publishNotReadyAddresses"] == true;
+    let mut by_ports = ByPorts::new();
+    for pod in pods.iter().filter(|pod| pod::may_serve(pod, true)) {
+        let home = node(text(pod, "/spec/nodeName"));
+        // A pod of a node that is gone serves nobody, unless it is to be shown in any case.
+        if home.is_none() && !publish {
+            continue;
+        }
+        let Some(address) = pod::address(pod, family) else { continue };
+        let ports = pod::ports(service, pod);
+        let endpoint = endpoint(service, pod, home.as_deref(), address);
+        by_ports.entry(port_key(&ports)).or_insert_with(|| (ports, Vec::new())).1.push(endpoint);
+    }
+    by_ports
+}
+
+fn port_key(ports: &[Value]) -> String {
+    let mut texts: Vec<String> = ports.iter().map(Value::to_string).collect();
+    texts.sort();
+    texts.join(",")
+}
+
+fn endpoint(service: &Value, pod: &Value, node: Option<&Value>, address: &str) -> Value {
+    let publish = service["spec"]["publishNotReadyAddresses"] == true;
+    let (serving, terminating) = (pod::is_ready(pod), is_terminating(pod));
+    let ready = publish || (serving && !terminating);
+    let mut endpoint = json!({
+        "addresses": [address], "targetRef": pod::reference(pod),
+        "conditions": {"ready": ready, "serving": serving, "terminating": terminating},
+    });
+    let node_name = text(pod, "/spec/nodeName");
+    if !node_name.is_empty() {
+        endpoint["nodeName"] = json!(node_name);
+    }
+    let zone = node.and_then(|node| label(node, ZONE));
+    if let Some(zone) = zone {
+        endpoint["zone"] = json!(zone);
+    }
+    if let Some(hostname) = pod::hostname(service, pod) {
+        endpoint["hostname"] = json!(hostname);
+    }
+    if let Some(hints) = hints(service, ready, zone, node_name) {
+        endpoint["hints"] = hints;
+    }
+    endpoint
+}
+
+/// Where the traffic of this endpoint should come from.
+fn hints(service: &Value, ready: bool, zone: Option<&str>, node: &str) -> Option<Value> {
+    let distribution = service["spec"]["trafficDistribution"].as_str()?;
+    let mut hints = json!({});
+    if let Some(zone) = zone {
+        hints["forZones"] = json!([{"name": zone}]);
+    }
+    if distribution == "PreferSameNode" && !node.is_empty() {
+        hints["forNodes"] = json!([{"name": node}]);
+    }
+    let known = matches!(distribution, "PreferClose" | "PreferSameZone" | "PreferSameNode");
+    (ready && known && hints != json!({})).then_some(hints)
+}
+
+/// An empty slice of the service.
+fn fresh(service: &Value, family: &str, ports: &[Value]) -> Value {
+    json!({
+        "kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1",
+        "metadata": {
+            "generateName": format!("{}-", name(service)), "namespace": namespace(service),
+            "labels": slice_labels(service), "annotations": {},
+            "ownerReferences": [owner_reference(&SERVICES, service)],
+        },
+        "addressType": family, "ports": ports, "endpoints": [],
+    })
+}
+
+fn slice_labels(service: &Value) -> Value {
+    let mut labels = copied_labels(service, &[SERVICE_NAME, MANAGED_BY]);
+    labels[SERVICE_NAME] = json!(name(service));
+    labels[MANAGED_BY] = json!(MANAGER);
+    labels
+}
+
+/// What makes two forms of an endpoint the same endpoint.
+fn identity(endpoint: &Value) -> String {
+    json!([endpoint["addresses"], endpoint["hostname"], endpoint["targetRef"], endpoint["nodeName"]]).to_string()
+}
+
+fn reconcile(service: &Value, family: &str, wanted: ByPorts, existing: &[&Arc<Value>], plan: &mut Plan) {
+    let (mut create, mut update, mut delete) = (Vec::new(), Vec::new(), Vec::new());
+    let key = |slice: &Value| port_key(list(slice, "/ports"));
+    for (ports_key, (ports, endpoints)) in &wanted {
+        let own: Vec<Arc<Value>> =
+            existing.iter().filter(|slice| key(slice) == *ports_key).map(|slice| Arc::clone(slice)).collect();
+        let mut group = Group { service, family, ports, own, labels: slice_labels(service) };
+        group.fill(endpoints.clone(), &mut create, &mut update, &mut delete);
+    }
+    let obsolete = existing.iter().filter(|slice| !wanted.contains_key(&key(slice)));
+    delete.extend(obsolete.map(|slice| Arc::clone(slice)));
+    if existing.len() == delete.len() && create.is_empty() {
+        // Clients tell a service without endpoints from one that was not looked at yet by an empty slice.
+        let placeholder = fresh(service, family, &[]);
+        match &delete[..] {
+            [only] if list(only, "/endpoints").is_empty() && list(only, "/ports").is_empty() => {
+                if only["metadata"]["labels"] != placeholder["metadata"]["labels"] {
+                    update.push(with_labels(only, &placeholder["metadata"]["labels"]));
+                }
+                delete.clear();
+            }
+            _ => create.push(placeholder),
+        }
+    }
+    // A slice that would go is used for one that would come.
+    while let (false, false) = (create.is_empty(), delete.is_empty()) {
+        let (old, mut new) = (delete.remove(0), create.remove(0));
+        new["metadata"] = with_labels(&old, &new["metadata"]["labels"])["metadata"].clone();
+        update.push(new);
+    }
+    plan.create.extend(create);
+    plan.update.extend(update);
+    plan.delete.extend(delete);
+}
+
+fn with_labels(slice: &Value, labels: &Value) -> Value {
+    let mut slice = slice.clone();
+    slice["metadata"]["labels"] = labels.clone();
+    slice
+}
+
+/// Slices with the same ports.
+struct Group<'a> {
+    service: &'a Value,
+    family: &'a str,
+    ports: &'a [Value],
+    own: Vec<Arc<Value>>,
+    labels: Value,
+}
+
+impl Group<'_> {
+    /// Keeps endpoints where they are as far as possible, then fills slices that change anyhow, then others, then new
+    /// ones: few writes matter more than full slices.
+    fn fill(
+        &mut self,
+        wanted: Vec<Value>,
+        create: &mut Vec<Value>,
+        update: &mut Vec<Value>,
+        delete: &mut Vec<Arc<Value>>,
+    ) {
+        let mut rest: BTreeMap<String, Value> =
+            wanted.into_iter().map(|endpoint| (identity(&endpoint), endpoint)).collect();
+        let (mut changed, mut unchanged) = (Vec::new(), Vec::new());
+        for slice in &self.own {
+            let old = list(slice, "/endpoints");
+            let kept: Vec<Value> = old.iter().filter_map(|endpoint| rest.remove(&identity(endpoint))).collect();
+            if uid_of_owner(slice) != Some(uid(self.service)) || kept.is_empty() {
+                rest.extend(kept.into_iter().map(|endpoint| (identity(&endpoint), endpoint)));
+                delete.push(Arc::clone(slice));
+            } else if kept != old || slice["metadata"]["labels"] != self.labels {
+                let mut slice = with_labels(slice, &self.labels);
+                slice["endpoints"] = json!(kept);
+                changed.push(slice);
+            } else {
+                unchanged.push(Value::clone(slice));
+            }
+        }
+        let mut rest: Vec<Value> = rest.into_values().collect();
+        rest.sort_by_key(|endpoint| text(endpoint, "/targetRef/name").to_owned());
+        changed.sort_by_key(|slice| std::cmp::Reverse(list(slice, "/endpoints").len()));
+        for slice in &mut changed {
+            top_up(slice, &mut rest);
+        }
+        while !rest.is_empty() {
+            let free = |slice: &Value| MOST.saturating_sub(list(slice, "/endpoints").len());
+            let fitting = unchanged.iter().enumerate().filter(|(_, slice)| free(slice) >= rest.len());
+            let fullest = fitting.min_by_key(|(_, slice)| free(slice)).map(|(at, _)| at);
+            let mut slice = match fullest {
+                Some(at) => unchanged.remove(at),
+                None => fresh(self.service, self.family, self.ports),
+            };
+            top_up(&mut slice, &mut rest);
+            if fullest.is_some() { changed.push(slice) } else { create.push(slice) }
+        }
+        update.extend(changed);
+    }
+}
+
+fn uid_of_owner(slice: &Value) -> Option<&str> {
+    list(slice, "/metadata/ownerReferences").iter().find(|owner| owner["kind"] == "Service")?["uid"].as_str()
+}
+
+fn top_up(slice: &mut Value, rest: &mut Vec<Value>) {
+    let mut endpoints = list(slice, "/endpoints").to_vec();
+    let room = MOST.saturating_sub(endpoints.len()).min(rest.len());
+    endpoints.extend(rest.drain(..room));
+    slice["endpoints"] = json!(endpoints);
+}
+
+#[cfg(test)]
+#[path = "slices_tests.rs"]
+mod tests;

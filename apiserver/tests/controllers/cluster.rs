@@ -1,0 +1,96 @@
+//! A server with all controllers, and what tests do with it.
+
+use std::time::Duration;
+
+use apiserver::controllers::{ControllerOptions, run};
+use apiserver::{ApiServer, Options};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+/// A cluster in this process; it ends with the value.
+pub(crate) struct Cluster {
+    client: kube::Client,
+    _controllers: JoinSet<()>,
+}
+
+impl Cluster {
+    pub(crate) async fn start(seed: u64) -> Self {
+        let server = ApiServer::start(Options { seed, ..Options::default() }).unwrap();
+        let options = ControllerOptions {
+            cluster_range: Some("10.244.0.0/16".parse().unwrap()),
+            root_ca: Some("CA".into()),
+            api_endpoint: Some("172.18.0.1:6443".parse().unwrap()),
+            ..ControllerOptions::default()
+        };
+        let mut controllers = JoinSet::new();
+        controllers.spawn(run(server.clone(), options));
+        Self { client: kube::Client::new(server, "default"), _controllers: controllers }
+    }
+
+    async fn request(&self, method: &str, path: &str, media: &str, body: Option<Value>) -> Result<Value, kube::Error> {
+        let bytes = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+        let request = http::Request::builder().method(method).uri(path).header("content-type", media).body(bytes);
+        self.client.request(request.unwrap()).await
+    }
+
+    async fn must(&self, method: &str, path: &str, media: &str, body: Option<Value>) -> Value {
+        let answer = self.request(method, path, media, body).await;
+        answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        self.must("GET", path, "application/json", None).await
+    }
+
+    pub(crate) async fn find(&self, path: &str) -> Option<Value> {
+        match self.request("GET", path, "application/json", None).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => None,
+            other => Some(other.unwrap_or_else(|error| panic!("GET {path}: {error}"))),
+        }
+    }
+
+    pub(crate) async fn items(&self, path: &str) -> Vec<Value> {
+        self.get(path).await["items"].as_array().unwrap().clone()
+    }
+
+    pub(crate) async fn create(&self, path: &str, object: Value) -> Value {
+        self.must("POST", path, "application/json", Some(object)).await
+    }
+
+    pub(crate) async fn merge(&self, path: &str, patch: Value) -> Value {
+        self.must("PATCH", path, "application/merge-patch+json", Some(patch)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str, options: Value) -> Value {
+        self.must("DELETE", path, "application/json", Some(options)).await
+    }
+
+    /// Lets the controllers do all that needs no time to pass.
+    pub(crate) async fn settle(&self) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    /// A node that is ready.
+    pub(crate) async fn add_node(&self, name: &str) {
+        self.create("/api/v1/nodes", json!({"metadata": {"name": name}})).await;
+        let amounts = json!({"cpu": "4", "memory": "8Gi", "pods": "110"});
+        let ready = json!({"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "ready"});
+        let status = json!({"capacity": amounts, "allocatable": amounts, "conditions": [ready]});
+        self.merge(&format!("/api/v1/nodes/{name}/status"), json!({"status": status})).await;
+        self.merge(&format!("/api/v1/nodes/{name}"), json!({"spec": {"taints": null}})).await;
+    }
+
+    /// A Deployment or DaemonSet with the label `app`; `more` goes into its spec.
+    pub(crate) async fn create_workload(&self, plural: &str, name: &str, more: Value) -> Value {
+        let labels = json!({"app": name});
+        let pod =
+            json!({"containers": [{"name": "c", "image": "i:1", "ports": [{"name": "http", "containerPort": 80}]}]});
+        let mut spec =
+            json!({"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}});
+        for (key, value) in more.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        let path = format!("/apis/apps/v1/namespaces/default/{plural}");
+        self.create(&path, json!({"metadata": {"name": name}, "spec": spec})).await
+    }
+}
