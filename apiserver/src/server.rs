@@ -24,7 +24,7 @@ use crate::auth::{Settings, User, gate, review, token_request};
 use crate::clock::{Chance, Clock, RuntimeClock};
 use crate::failure::{Failure, Outcome};
 use crate::kinds::service::Allocations;
-use crate::kubelets::Kubelets;
+use crate::proxy::{self, Way};
 use crate::registry::{Registry, discovery, openapi};
 use crate::request::{Accepted, Form, Query, Target, negotiate};
 use crate::schema::builtin;
@@ -60,10 +60,10 @@ pub struct Options {
     pub address: String,
     /// How requests are authenticated and admitted.
     pub access: Settings,
-    /// How kubelets are reached; requests that need one are refused without.
-    pub kubelets: Option<Kubelets>,
     /// Where the audit log is written; there is none without.
     pub audit: Option<Sink>,
+    /// How kubelets are reached, for logs, exec, attach and port-forward; these are refused without.
+    pub kubelets: Option<Way>,
 }
 
 impl Default for Options {
@@ -78,8 +78,8 @@ impl Default for Options {
             node_ports: 30000..=32767,
             address: "127.0.0.1:6443".into(),
             access: Settings::default(),
-            kubelets: None,
             audit: None,
+            kubelets: None,
         }
     }
 }
@@ -104,9 +104,10 @@ pub enum StartError {
 /// A Kubernetes-compatible API server; a `tower` service that is cheap to clone.
 #[derive(Clone)]
 pub struct ApiServer {
-    state: Arc<Mutex<State>>,
+    pub(crate) state: Arc<Mutex<State>>,
     address: Arc<str>,
     audit: Option<Arc<Audit>>,
+    pub(crate) kubelets: Option<Way>,
 }
 
 impl ApiServer {
@@ -128,7 +129,12 @@ impl ApiServer {
         let mut state = State { store, registry, chance, allocations, clock, access };
         state.restore();
         state.bootstrap().map_err(|failure| StartError::Bootstrap(failure.message))?;
-        Ok(Self { state: Arc::new(Mutex::new(state)), address: Arc::from(options.address), audit })
+        Ok(Self {
+            state: Arc::new(Mutex::new(state)),
+            address: Arc::from(options.address),
+            audit,
+            kubelets: options.kubelets,
+        })
     }
 
     /// Forgets history before a revision, as compaction does: older watches and exact lists are told 410.
@@ -183,7 +189,7 @@ impl ApiServer {
         }
     }
 
-    async fn answer<B>(&self, user: Arc<User>, parts: http::request::Parts, body: B) -> Response<Body>
+    async fn answer<B>(&self, user: Arc<User>, mut parts: http::request::Parts, body: B) -> Response<Body>
     where
         B: http_body::Body + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -194,6 +200,9 @@ impl ApiServer {
                 return failed(&Failure::too_large(format!("the request body is larger than {BODY_MAX} bytes")));
             }
         };
+        if let Some(answer) = proxy::serve(self, &mut parts, &body).await {
+            return answer.unwrap_or_else(|failure| failed(&failure));
+        }
         let query = Query::parse(parts.uri.query());
         let path = parts.uri.path();
         if let Some(answer) = self.document(&parts.method, path, &query, &parts.headers) {

@@ -4,13 +4,15 @@ use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use apiserver::Options;
 use apiserver::auth::Settings;
 use apiserver::auth::keys::{PublicKey, SigningKey};
 use apiserver::auth::token::Tokens;
-use apiserver::kubelets::Kubelets;
+use apiserver::proxy::Way;
+use apiserver::proxy::tls::TlsKubelets;
 use apiserver::store::Durability;
 use clap::{ArgAction, Parser, ValueEnum};
 
@@ -72,18 +74,21 @@ pub(crate) struct Flags {
     /// Default admission plug-ins to leave out: ServiceAccount.
     #[arg(long, value_delimiter = ',')]
     disable_admission_plugins: Vec<String>,
-    /// Authority of the kubelets' serving certificates, for logs and exec.
-    #[arg(long, value_name = "FILE", requires_all = ["kubelet_client_certificate", "kubelet_client_key"])]
-    kubelet_certificate_authority: Option<PathBuf>,
-    /// Certificate with which the server shows itself to kubelets.
-    #[arg(long, value_name = "FILE")]
-    kubelet_client_certificate: Option<PathBuf>,
-    /// Its key.
-    #[arg(long, value_name = "FILE")]
-    kubelet_client_key: Option<PathBuf>,
     /// Audit log (JSON lines, level Metadata); `-` is standard output.
     #[arg(long, value_name = "FILE")]
     audit_log_path: Option<PathBuf>,
+    /// Client certificate that kubelets are shown, for logs, exec and port-forward; these are refused without.
+    #[arg(long, value_name = "FILE", requires_all = ["kubelet_client_key", "kubelet_certificate_authority"])]
+    kubelet_client_certificate: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, value_name = "FILE", requires = "kubelet_client_certificate")]
+    kubelet_client_key: Option<PathBuf>,
+    /// Authority of kubelets' serving certificates.
+    #[arg(long, value_name = "FILE", requires = "kubelet_client_certificate")]
+    kubelet_certificate_authority: Option<PathBuf>,
+    /// Types of node addresses at which kubelets are asked, the preferred one first.
+    #[arg(long, value_delimiter = ',', default_value = "InternalIP,ExternalIP,Hostname")]
+    kubelet_preferred_address_types: Vec<String>,
     /// Log of all writes, from which the server starts again; in memory only without.
     #[arg(long, value_name = "FILE")]
     data_log: Option<PathBuf>,
@@ -131,16 +136,18 @@ impl Flags {
             node_ports: self.service_node_port_range.clone(),
             address: format!("{host}:{}", self.secure_port),
             access: self.access()?,
-            kubelets: self.kubelets()?,
             audit,
+            kubelets: self.kubelets()?,
             ..Options::default()
         })
     }
 
-    fn kubelets(&self) -> Result<Option<Kubelets>> {
-        let files = (&self.kubelet_certificate_authority, &self.kubelet_client_certificate, &self.kubelet_client_key);
-        let (Some(authority), Some(certificate), Some(key)) = files else { return Ok(None) };
-        Ok(Some(Kubelets { authority: read(authority)?, certificate: read(certificate)?, key: read(key)? }))
+    fn kubelets(&self) -> Result<Option<Way>> {
+        let files = (&self.kubelet_client_certificate, &self.kubelet_client_key, &self.kubelet_certificate_authority);
+        let (Some(certificate), Some(key), Some(authority)) = files else { return Ok(None) };
+        let kubelets = TlsKubelets::new(certificate, key, authority).context("credentials for kubelets")?;
+        let address_types = self.kubelet_preferred_address_types.clone();
+        Ok(Some(Way { kubelets: Arc::new(kubelets), address_types }))
     }
 
     fn access(&self) -> Result<Settings> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::auth::User;
 use crate::controllers::Context;
 use crate::controllers::cache::Cache;
 use crate::controllers::client::{Client, Refused};
@@ -27,7 +28,7 @@ pub(super) fn start(context: &mut Context) {
         }
     });
     let cache = Arc::clone(&context.cache);
-    let client = Client::new(context.server.clone(), Arc::clone(&cache), "kube-apiserver", "system:apiserver");
+    let client = context.client_of("kube-apiserver", User::admin());
     context.work("kubernetes-service", &queue, move |()| {
         let (client, cache) = (client.clone(), Arc::clone(&cache));
         async move {

@@ -16,6 +16,7 @@ use super::kind::{NODES, PODS};
 use super::object::{condition, generation, is_terminating, list, name, namespace, text, uid};
 use super::pods::is_finished;
 use super::queue::Queue;
+use crate::auth::User;
 use crate::clock::{Clock, seconds};
 use fit::{Place, Unfit, rank, unfit};
 
@@ -24,8 +25,7 @@ const NAME: &str = "default-scheduler";
 pub(super) fn start(context: &mut Context) {
     let queue = Queue::new();
     context.subscribe(&queue, note);
-    let client =
-        Client::new(context.server.clone(), Arc::clone(&context.cache), "kube-scheduler", "system:kube-scheduler");
+    let client = context.client_of("kube-scheduler", User::new("system:kube-scheduler", &[]));
     let scheduler = Arc::new(Scheduler {
         recorder: context.recorder(NAME, &client),
         client,
