@@ -283,12 +283,36 @@ impl FieldError {
         }
     }
 
+    /// A name of something that is not there.
+    pub fn not_found(field: impl Into<String>, value: &Value) -> Self {
+        Self { reason: "FieldValueNotFound", message: format!("Not found: {}", shown(value)), field: field.into() }
+    }
+
     /// A field that must not be set, or not like this.
     pub fn forbidden(field: impl Into<String>, detail: &str) -> Self {
         Self { reason: "FieldValueForbidden", message: format!("Forbidden: {detail}"), field: field.into() }
     }
 
-    fn text(&self) -> String {
+    /// A text that is too long; the text is not repeated.
+    pub fn too_long(field: impl Into<String>, most: usize) -> Self {
+        let message = format!("Too long: may not be more than {most} bytes");
+        Self { reason: "FieldValueTooLong", message, field: field.into() }
+    }
+
+    /// A list with too many elements.
+    pub fn too_many(field: impl Into<String>, count: usize, most: usize) -> Self {
+        let items = if most == 1 { "item" } else { "items" };
+        let message = format!("Too many: {count}: must have at most {most} {items}");
+        Self { reason: "FieldValueTooMany", message, field: field.into() }
+    }
+
+    /// One error for each complaint about the same value.
+    pub fn each(field: &str, value: &Value, complaints: Vec<String>) -> Vec<Self> {
+        complaints.iter().map(|complaint| Self::invalid(field, value, complaint)).collect()
+    }
+
+    /// The field and what is wrong with it.
+    pub fn text(&self) -> String {
         format!("{}: {}", self.field, self.message)
     }
 
@@ -297,6 +321,44 @@ impl FieldError {
     }
 }
 
+/// A value as Go prints it in an error: JSON with `<`, `>` and `&` escaped, but for plain strings and numbers.
 fn shown(value: &Value) -> String {
-    value.to_string()
+    match value {
+        Value::String(text) => go_quoted(text),
+        Value::Array(_) | Value::Object(_) => {
+            value.to_string().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+        }
+        Value::Number(number) if number.is_f64() => go_float(number.as_f64().unwrap_or_default()),
+        other => other.to_string(),
+    }
+}
+
+/// A text in Go's quotes.
+pub fn go_quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            control if control.is_control() => out.push_str(&format!("\\x{:02x}", control as u32)),
+            other => out.push(other),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// A number as Go's `%v` prints it.
+pub fn go_float(number: f64) -> String {
+    let magnitude = number.abs();
+    if magnitude != 0.0 && !(1e-4..1e21).contains(&magnitude) {
+        let text = format!("{number:e}");
+        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |digits| ('-', digits));
+        return format!("{mantissa}e{sign}{digits:0>2}");
+    }
+    format!("{number}")
 }

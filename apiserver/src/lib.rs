@@ -24,5 +24,6 @@ pub mod table;
 pub mod verbs;
 pub mod view;
 pub mod watch;
+pub mod yaml;
 
 pub use server::{ApiServer, Options, StartError};

@@ -493,10 +493,8 @@ fn json_answer(code: u16, body: &Value) -> Response<Body> {
 }
 
 fn encode(code: u16, body: &Value, accepted: Accepted) -> Response<Body> {
-    if accepted.yaml
-        && let Ok(text) = serde_yaml::to_string(body)
-    {
-        return answer(code, "application/yaml", Bytes::from(text));
+    if accepted.yaml {
+        return answer(code, "application/yaml", Bytes::from(crate::yaml::print(body)));
     }
     json_answer(code, body)
 }

@@ -9,6 +9,7 @@ use crate::auth::bootstrap;
 use crate::clock::{Chance, Clock, seconds};
 use crate::failure::{Failure, Outcome};
 use crate::fields::managed::{Manager, Write, update};
+use crate::kinds::definition;
 use crate::kinds::service::Allocations;
 use crate::registry::{Registry, Resource};
 use crate::store::{Key, Store};
@@ -62,23 +63,57 @@ impl State {
         self.allocations.follow(&key, before.as_deref(), Some(&after));
         self.access.follow(&key);
         self.follow_definitions(&key);
-        if &*key.resource == crate::kinds::definition::STORAGE {
+        if &*key.resource == definition::STORAGE {
             self.establish(&key, &after)?;
         }
         Ok(after)
     }
 
-    /// What the controllers of definitions do, each as a write of its own.
+    /// What the controllers of definitions do, each step as a write of its own.
     fn establish(&mut self, key: &Key, definition: &Value) -> Outcome<()> {
-        let now = self.now();
-        let Some(mut next) = crate::kinds::definition::next_step(definition, &now) else { return Ok(()) };
-        let (api_version, name) = ("apiextensions.k8s.io/v1".into(), "kube-apiserver".into());
-        let manager = Manager { name, apply: false, api_version, subresource: "status".into() };
-        let found = self.registry.find("apiextensions.k8s.io", "v1", "customresourcedefinitions");
-        let Some(resource) = found.cloned() else { return Ok(()) };
-        let write = Write { manager, node: &resource.schema, reset: &[&["f:spec"]], now };
-        update(definition, &mut next, &write, false);
-        self.put(key.clone(), next)?;
+        let (now, group) = (self.now(), definition["spec"]["group"].clone());
+        let definitions = self.definitions(&group);
+        if let Some(mut next) = definition::next_step(definition, &definitions, &now) {
+            let (api_version, name) = ("apiextensions.k8s.io/v1".into(), "kube-apiserver".into());
+            let manager = Manager { name, apply: false, api_version, subresource: "status".into() };
+            let found = self.registry.find("apiextensions.k8s.io", "v1", "customresourcedefinitions");
+            let Some(resource) = found.cloned() else { return Ok(()) };
+            let write = Write { manager, node: &resource.schema, reset: &[&["f:spec"]], now };
+            update(definition, &mut next, &write, false);
+            self.put(key.clone(), next)?;
+            return Ok(());
+        }
+        if definition["metadata"]["deletionTimestamp"].is_string() {
+            let storage = definition::instances(definition);
+            crate::verbs::delete::end_all(self, &storage)?;
+            return self.release_definition(&storage);
+        }
+        Ok(())
+    }
+
+    /// Definitions of a group.
+    fn definitions(&self, group: &Value) -> Vec<Arc<Value>> {
+        let storage: Arc<str> = Arc::from(definition::STORAGE);
+        let all = self.store.list(&storage, "").map(|(_, object)| Arc::clone(object));
+        all.filter(|definition| definition["spec"]["group"] == *group).collect()
+    }
+
+    /// A definition that ends goes with its last instance.
+    fn release_definition(&mut self, storage: &Arc<str>) -> Outcome<()> {
+        let Some((group, plural)) = storage.split_once('/') else { return Ok(()) };
+        let name = format!("{plural}.{group}");
+        let key = Key { resource: Arc::from(definition::STORAGE), namespace: String::new(), name };
+        let Some(found) = self.store.get(&key).cloned() else { return Ok(()) };
+        let ends = found["metadata"]["deletionTimestamp"].is_string();
+        if !ends || self.store.list(storage, "").next().is_some() {
+            return Ok(());
+        }
+        let rest = definition::without_cleanup(&found, &self.now());
+        if rest["metadata"]["finalizers"].is_null() {
+            self.remove(&key)?;
+        } else if rest["metadata"]["finalizers"] != found["metadata"]["finalizers"] {
+            self.put(key, rest)?;
+        }
         Ok(())
     }
 
@@ -89,20 +124,29 @@ impl State {
         self.allocations.follow(key, before.as_deref(), None);
         self.access.follow(key);
         self.follow_definitions(key);
+        if &*key.resource == definition::STORAGE {
+            // Others may take the names that are free now.
+            let group = before.map(|before| before["spec"]["group"].clone()).unwrap_or_default();
+            for other in self.definitions(&group) {
+                let name = other["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+                self.establish(&Key { name, ..key.clone() }, &other)?;
+            }
+        } else if self.registry.all().iter().any(|r| r.custom.is_some() && r.storage == key.resource) {
+            self.release_definition(&key.resource)?;
+        }
         Ok(gone)
     }
 
     fn follow_definitions(&mut self, key: &Key) {
-        if &*key.resource == crate::kinds::definition::STORAGE {
+        if &*key.resource == definition::STORAGE {
             self.rebuild_custom();
         }
     }
 
     /// Serves what the stored definitions say.
     pub fn rebuild_custom(&mut self) {
-        let storage: Arc<str> = Arc::from(crate::kinds::definition::STORAGE);
-        let custom =
-            self.store.list(&storage, "").flat_map(|(_, object)| crate::kinds::definition::resources(object)).collect();
+        let storage: Arc<str> = Arc::from(definition::STORAGE);
+        let custom = self.store.list(&storage, "").flat_map(|(_, object)| definition::resources(object)).collect();
         self.registry.set_custom(custom);
     }
 

@@ -57,8 +57,10 @@ async fn our_corpus_is_answered_like_the_real_server() {
     let explained: BTreeMap<&str, &str> =
         explained.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(" -- ")).collect();
     let (mut unexplained, mut stale, mut steps) = (Vec::new(), Vec::new(), 0);
-    for script in scripts(&root) {
-        for (label, differences) in replay(&root, &script).await {
+    let scripts = scripts(&root);
+    // Each script has a server of its own.
+    for report in futures::future::join_all(scripts.iter().map(|script| replay(&root, script))).await {
+        for (label, differences) in report {
             steps += 1;
             match (differences.is_empty(), explained.contains_key(label.as_str())) {
                 (false, false) => unexplained.push(format!("{label}\n    {}", differences.join("\n    "))),
@@ -76,8 +78,9 @@ async fn our_corpus_is_answered_like_the_real_server() {
 async fn another_corpus_is_reported() {
     let Some(root) = std::env::var_os("REPLAY_DIR").map(PathBuf::from) else { return };
     let (mut equal, mut all) = (0, 0);
-    for script in scripts(&root) {
-        let report = replay(&root, &script).await;
+    let scripts = scripts(&root);
+    let reports = futures::future::join_all(scripts.iter().map(|script| replay(&root, script))).await;
+    for (script, report) in scripts.iter().zip(reports) {
         let same = report.iter().filter(|(_, differences)| differences.is_empty()).count();
         for (label, differences) in report.iter().filter(|(_, differences)| !differences.is_empty()) {
             println!("{label}\n    {}", differences.join("\n    "));

@@ -4,12 +4,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::names::is_config_key;
-use crate::failure::FieldError;
 use crate::verbs::meta;
 
-const KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
-const IMMUTABLE: &str = "field is immutable when `immutable` is set";
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// The label with its name.
@@ -67,51 +63,4 @@ pub(super) fn default_rbac(object: &mut Value) {
             subject["apiGroup"] = json!(RBAC);
         }
     }
-}
-
-pub(super) fn validate_config_map(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    for name in ["data", "binaryData"] {
-        for key in object[name].as_object().into_iter().flatten().map(|(key, _)| key) {
-            let field = format!("{name}[{key}]");
-            if !is_config_key(key) {
-                errors.push(FieldError::invalid(&*field, &json!(key), KEY));
-            }
-            if name == "data" && object["binaryData"].get(key).is_some() {
-                errors.push(FieldError::invalid(field, &json!(key), "duplicate of key present in binaryData"));
-            }
-        }
-    }
-    errors.extend(immutable_errors(object, old, &["data", "binaryData"]));
-    errors
-}
-
-pub(super) fn validate_secret(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    for key in object["data"].as_object().into_iter().flatten().map(|(key, _)| key) {
-        if !is_config_key(key) {
-            errors.push(FieldError::invalid(format!("data[{key}]"), &json!(key), KEY));
-        }
-    }
-    if let Some(old) = old
-        && old["type"] != object["type"]
-    {
-        errors.push(FieldError::invalid("type", &object["type"], "field is immutable"));
-    }
-    errors.extend(immutable_errors(object, old, &["data"]));
-    errors
-}
-
-fn immutable_errors(object: &Value, old: Option<&Value>, fields: &[&str]) -> Vec<FieldError> {
-    let Some(old) = old.filter(|old| old["immutable"] == true) else { return Vec::new() };
-    let mut errors = Vec::new();
-    if object["immutable"] != true {
-        errors.push(FieldError::forbidden("immutable", IMMUTABLE));
-    }
-    for field in fields {
-        if old[*field] != object[*field] {
-            errors.push(FieldError::forbidden(*field, IMMUTABLE));
-        }
-    }
-    errors
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::registry::{Custom, Resource, ScalePaths, Subresource, version_rank};
 use crate::schema::builtin::{convert, types};
+use crate::schema::rules::Rules;
 use crate::schema::{Node, Type};
 use crate::verbs::meta;
 
@@ -40,13 +41,15 @@ pub(super) fn begin(object: &mut Value) {
 
 /// Keeps account of storage versions.
 pub(super) fn follow(object: &mut Value) {
-    let stored =
-        object["spec"]["versions"].as_array().into_iter().flatten().filter(|version| version["storage"] == true);
-    let stored: Vec<Value> = stored.map(|version| version["name"].clone()).collect();
-    let mut versions = object["status"]["storedVersions"].as_array().cloned().unwrap_or_default();
-    let fresh: Vec<Value> = stored.into_iter().filter(|version| !versions.contains(version)).collect();
-    versions.extend(fresh);
-    object["status"]["storedVersions"] = json!(versions);
+    let mut versions = object["spec"]["versions"].as_array().into_iter().flatten();
+    let Some(name) = versions.find(|version| version["storage"] == true).map(|version| version["name"].clone()) else {
+        return;
+    };
+    let mut stored = object["status"]["storedVersions"].as_array().cloned().unwrap_or_default();
+    if !stored.contains(&name) {
+        stored.push(name);
+    }
+    object["status"]["storedVersions"] = json!(stored);
 }
 
 /// Whether a condition of the definition is true.
@@ -55,26 +58,143 @@ fn has(definition: &Value, kind: &str) -> bool {
     conditions.any(|condition| condition["type"] == kind && condition["status"] == "True")
 }
 
-/// The next form of a definition that is not yet what its controllers make of it: first its names are accepted, then
-/// it is established. The real server does this in two writes, and watchers see both.
-pub fn next_step(definition: &Value, now: &str) -> Option<Value> {
-    let condition = |kind: &str, status: &str, reason: &str, message: &str| json!({"type": kind, "status": status, "lastTransitionTime": now, "reason": reason, "message": message});
-    let accepted = condition("NamesAccepted", "True", "NoConflicts", "no conflicts found");
-    let mut next = definition.clone();
-    if !has(definition, "NamesAccepted") || definition["status"]["acceptedNames"] != definition["spec"]["names"] {
-        next["status"]["acceptedNames"] = definition["spec"]["names"].clone();
-        if !has(definition, "NamesAccepted") {
-            let installing = condition("Established", "False", "Installing", "the initial names have been accepted");
-            next["status"]["conditions"] = json!([accepted, installing]);
+/// Sets a condition; its time only moves with its status.
+fn set_condition(definition: &mut Value, now: &str, kind: &str, status: &str, reason: &str, message: &str) {
+    let mut conditions = definition["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let mut condition =
+        json!({"type": kind, "status": status, "lastTransitionTime": now, "reason": reason, "message": message});
+    match conditions.iter_mut().find(|condition| condition["type"] == kind) {
+        Some(old) => {
+            if old["status"] == status {
+                condition["lastTransitionTime"] = old["lastTransitionTime"].clone();
+            }
+            *old = condition;
         }
-    } else if !has(definition, "Established") {
-        let message = "the initial names have been accepted";
-        let established = condition("Established", "True", "InitialNamesAccepted", message);
-        next["status"]["conditions"] = json!([accepted, established]);
-    } else {
-        return None;
+        None => conditions.push(condition),
     }
-    Some(next)
+    definition["status"]["conditions"] = json!(conditions);
+}
+
+/// The next form of a definition that is not yet what its controllers make of it; the real server does each step in a
+/// write of its own, and watchers see them all. `group` are all definitions of its group.
+pub fn next_step(definition: &Value, group: &[std::sync::Arc<Value>], now: &str) -> Option<Value> {
+    let mut next = definition.clone();
+    if definition["metadata"]["deletionTimestamp"].is_string() {
+        let pending = |condition: &Value| condition["reason"] == "InstanceDeletionPending";
+        let mut conditions = definition["status"]["conditions"].as_array().into_iter().flatten();
+        if !conditions.any(pending) {
+            return None;
+        }
+        let message = "CustomResource deletion is in progress";
+        set_condition(&mut next, now, "Terminating", "True", "InstanceDeletionInProgress", message);
+        return Some(next);
+    }
+    if definition["status"]["acceptedNames"] != definition["spec"]["names"] {
+        accept_names(&mut next, group, now);
+        return (next["status"] != definition["status"]).then_some(next);
+    }
+    if has(definition, "NamesAccepted") && !has(definition, "Established") {
+        let message = "the initial names have been accepted";
+        set_condition(&mut next, now, "Established", "True", "InitialNamesAccepted", message);
+        return Some(next);
+    }
+    None
+}
+
+/// Takes the names that nobody else of the group has.
+fn accept_names(next: &mut Value, group: &[std::sync::Arc<Value>], now: &str) {
+    let (mut resources, mut kinds) = (Vec::new(), Vec::new());
+    for other in group {
+        let names = &other["status"]["acceptedNames"];
+        resources.extend([names["plural"].clone(), names["singular"].clone()]);
+        resources.extend(names["shortNames"].as_array().cloned().unwrap_or_default());
+        kinds.extend([names["kind"].clone(), names["listKind"].clone()]);
+    }
+    let wanted = next["spec"]["names"].clone();
+    let accepted = next["status"]["acceptedNames"].clone();
+    let mut names = accepted.clone();
+    let mut conflict: Option<(&str, String)> = None;
+    let mut take = |name: &str, taken: &[Value], reason: &'static str| {
+        let word = wanted[name].as_str().unwrap_or_default();
+        if word != accepted[name].as_str().unwrap_or_default() && taken.contains(&json!(word)) {
+            conflict = Some((reason, format!("\"{word}\" is already in use")));
+        } else if wanted[name].is_string() {
+            names[name] = wanted[name].clone();
+        }
+    };
+    take("plural", &resources, "PluralConflict");
+    take("singular", &resources, "SingularConflict");
+    take("kind", &kinds, "KindConflict");
+    take("listKind", &kinds, "ListKindConflict");
+    let own = accepted["shortNames"].as_array().cloned().unwrap_or_default();
+    let short = wanted["shortNames"].as_array().cloned().unwrap_or_default();
+    let used: Vec<String> = short
+        .iter()
+        .filter(|name| !own.contains(name) && resources.contains(name))
+        .map(|name| format!("{name} is already in use"))
+        .collect();
+    // Kinds are looked at last, so their conflict is the one that is told.
+    match (&used[..], &conflict) {
+        ([], _) => put(&mut names, "shortNames", &wanted["shortNames"]),
+        ([one], None) => conflict = Some(("ShortNamesConflict", one.clone())),
+        (all, None) => conflict = Some(("ShortNamesConflict", format!("[{}]", all.join(", ")))),
+        _ => {}
+    }
+    put(&mut names, "categories", &wanted["categories"]);
+    next["status"]["acceptedNames"] = names;
+    match conflict {
+        None => set_condition(next, now, "NamesAccepted", "True", "NoConflicts", "no conflicts found"),
+        Some((reason, message)) => set_condition(next, now, "NamesAccepted", "False", reason, &message),
+    }
+    let established = next["status"]["conditions"].as_array().into_iter().flatten();
+    let known = established.filter(|condition| condition["type"] == "Established").count() > 0;
+    if !has(next, "Established") && has(next, "NamesAccepted") {
+        let message = "the initial names have been accepted";
+        set_condition(next, now, "Established", "False", "Installing", message);
+    } else if !known {
+        set_condition(next, now, "Established", "False", "NotAccepted", "not all names are accepted");
+    }
+}
+
+fn put(holder: &mut Value, name: &str, value: &Value) {
+    let Some(map) = holder.as_object_mut() else { return };
+    match value {
+        Value::Null => map.remove(name),
+        value => map.insert(name.into(), value.clone()),
+    };
+}
+
+/// The finalizer under which instances are deleted.
+const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
+
+/// A definition that is to go: it goes when its instances are gone.
+pub fn end(definition: &Value, now: &str) -> Value {
+    let mut ending = definition.clone();
+    ending["metadata"]["deletionTimestamp"] = json!(now);
+    let mut finalizers = ending["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+    if !finalizers.iter().any(|finalizer| finalizer == CLEANUP) {
+        finalizers.push(json!(CLEANUP));
+    }
+    ending["metadata"]["finalizers"] = json!(finalizers);
+    let message = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
+    set_condition(&mut ending, now, "Terminating", "True", "InstanceDeletionPending", message);
+    ending
+}
+
+/// What is left of an ending definition without instances, if anything still holds it.
+pub fn without_cleanup(definition: &Value, now: &str) -> Value {
+    let mut rest = definition.clone();
+    let finalizers = rest["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+    let finalizers: Vec<Value> = finalizers.into_iter().filter(|finalizer| finalizer != CLEANUP).collect();
+    put(&mut rest["metadata"], "finalizers", &if finalizers.is_empty() { Value::Null } else { json!(finalizers) });
+    set_condition(&mut rest, now, "Terminating", "False", "InstanceDeletionCompleted", "removed all instances");
+    rest
+}
+
+/// Where the instances of a definition are stored.
+pub fn instances(definition: &Value) -> std::sync::Arc<str> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Arc::from(format!("{}/{}", text(&definition["spec"]["group"]), text(&definition["spec"]["names"]["plural"])))
 }
 
 /// The resources, one for each served version.
@@ -139,8 +259,34 @@ fn custom(definition: &Value, version: &Value) -> Custom {
             .collect(),
         definition: meta(definition, "name").to_owned(),
         openapi: version["schema"]["openAPIV3Schema"].clone(),
+        rules: Rules::compile(&version["schema"]["openAPIV3Schema"]),
+        warning: deprecation(definition, version),
         terminating: definition["metadata"]["deletionTimestamp"].is_string(),
     }
+}
+
+/// What a deprecated version warns about: its own words, or which version to use.
+fn deprecation(definition: &Value, version: &Value) -> Option<String> {
+    if version["deprecated"] != true {
+        return None;
+    }
+    if let Some(own) = version["deprecationWarning"].as_str() {
+        return Some(own.to_owned());
+    }
+    let spec = &definition["spec"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (group, kind, name) = (text(&spec["group"]), text(&spec["names"]["kind"]), text(&version["name"]));
+    let mut better: Vec<String> = spec["versions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|other| other["served"] == true && other["deprecated"] != true)
+        .map(|other| text(&other["name"]))
+        .filter(|other| version_rank(other) < version_rank(&name))
+        .collect();
+    better.sort_by_key(|version| version_rank(version));
+    let instead = better.first().map(|better| format!("; use {group}/{better} {kind}")).unwrap_or_default();
+    Some(format!("{group}/{name} {kind} is deprecated{instead}"))
 }
 
 fn subresources(custom: &Custom, kind: &str) -> Vec<Subresource> {

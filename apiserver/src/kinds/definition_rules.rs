@@ -2,124 +2,395 @@
 
 use serde_json::{Value, json};
 
+use super::{names, structural};
 use crate::failure::FieldError;
-use crate::schema::validate::validate as check_value;
+use crate::schema::cel_types::cel_path;
 use crate::verbs::meta;
 
 const APPROVAL: &str = "api-approved.kubernetes.io";
 const PROTECTED: &str = "protected groups must have approval annotation \"api-approved.kubernetes.io\", see https://github.com/kubernetes/enhancements/pull/1111";
+const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
+const COLUMN_FORMATS: [&str; 8] = ["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
+const SELECTABLE_MAX: usize = 8;
 
 /// Errors of a definition, and of the change of one.
 pub(super) fn validate(definition: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let spec = &definition["spec"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let (group, plural) = (text(&spec["group"]), text(&spec["names"]["plural"]));
     let mut errors = Vec::new();
-    if meta(definition, "name") != format!("{plural}.{group}") {
-        let detail = "must be spec.names.plural+\".\"+spec.group";
-        errors.push(FieldError::invalid("metadata.name", &definition["metadata"]["name"], detail));
+    if old.is_none() {
+        let wanted = format!("{}.{}", text(&spec["names"]["plural"]), text(&spec["group"]));
+        if meta(definition, "name") != wanted {
+            let detail = "must be spec.names.plural+\".\"+spec.group";
+            errors.push(FieldError::invalid("metadata.name", &definition["metadata"]["name"], detail));
+        }
     }
-    let protected = ["k8s.io", "kubernetes.io"].iter().any(|own| group == *own || group.ends_with(&format!(".{own}")));
-    if protected && definition["metadata"]["annotations"][APPROVAL].is_null() {
-        errors.push(FieldError::required(format!("metadata.annotations[{APPROVAL}]"), PROTECTED));
-    }
-    if !matches!(spec["scope"].as_str(), Some("Cluster" | "Namespaced")) {
-        errors.push(FieldError::not_supported("spec.scope", &spec["scope"], &["Cluster", "Namespaced"]));
-    }
-    errors.extend(version_errors(definition));
+    errors.extend(spec_errors(spec));
     if let Some(old) = old {
-        for field in ["group", "scope"] {
-            if old["spec"][field] != spec[field] {
-                errors.push(FieldError::invalid(format!("spec.{field}"), &spec[field], "field is immutable"));
-            }
+        errors.extend(change_errors(spec, old));
+    }
+    errors.extend(name_errors(&definition["status"]["acceptedNames"], "status.acceptedNames"));
+    errors.extend(stored_errors(definition));
+    errors.extend(approval_error(definition, old));
+    errors
+}
+
+fn change_errors(spec: &Value, old: &Value) -> Vec<FieldError> {
+    let established = old["status"]["conditions"].as_array().into_iter().flatten();
+    let established =
+        established.filter(|condition| condition["type"] == "Established" && condition["status"] == "True");
+    let lasting: &[(&str, &str)] =
+        if established.count() > 0 { &[("scope", "/scope"), ("names.kind", "/names/kind")] } else { &[] };
+    let always = [("group", "/group"), ("names.plural", "/names/plural")];
+    let mut errors = Vec::new();
+    for (field, pointer) in lasting.iter().chain(&always) {
+        let (new, old) = (spec.pointer(pointer), old["spec"].pointer(pointer));
+        if new != old {
+            let value = new.cloned().unwrap_or_default();
+            errors.push(FieldError::invalid(format!("spec.{field}"), &value, "field is immutable"));
         }
     }
     errors
 }
 
-fn version_errors(definition: &Value) -> Vec<FieldError> {
-    let spec = &definition["spec"];
-    let versions: Vec<&Value> = spec["versions"].as_array().into_iter().flatten().collect();
+/// What all versions have alike stood once beside them, and errors are still shown there.
+fn alike(versions: &[&Value], field: &str) -> bool {
+    versions.iter().all(|version| !version[field].is_null() && version[field] == versions[0][field])
+        && !versions.is_empty()
+}
+
+fn spec_errors(spec: &Value) -> Vec<FieldError> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut errors = Vec::new();
+    let group = text(&spec["group"]);
+    let complaints = names::subdomain(&group);
+    if group.is_empty() {
+        errors.push(FieldError::required("spec.group", ""));
+    } else if !complaints.is_empty() {
+        errors.push(FieldError::invalid("spec.group", &spec["group"], &complaints.join(",")));
+    } else if !group.contains('.') {
+        errors.push(FieldError::invalid("spec.group", &spec["group"], "should be a domain with at least one dot"));
+    }
+    errors.extend(one_of("spec.scope", &text(&spec["scope"]), &["Cluster", "Namespaced"]));
+    let versions: Vec<&Value> = spec["versions"].as_array().into_iter().flatten().collect();
     for (index, version) in versions.iter().enumerate() {
         if !version["schema"]["openAPIV3Schema"].is_object() {
             errors.push(FieldError::required(format!("spec.versions[{index}].schema.openAPIV3Schema"), ""));
         }
     }
-    let stored: Vec<&&Value> = versions.iter().filter(|version| version["storage"] == true).collect();
-    if errors.is_empty() && stored.len() != 1 {
-        let shown: Vec<Value> =
-            versions.iter().map(|version| json!({"Name": version["name"], "Storage": version["storage"]})).collect();
-        let detail = "must have exactly one version marked as storage version";
-        errors.push(FieldError::invalid("spec.versions", &json!(shown), detail));
-    }
-    // One schema for all versions is shown at another place, where it once stood.
-    let one = versions.iter().all(|version| version["schema"] == versions[0]["schema"]);
     for (index, version) in versions.iter().enumerate() {
-        let path = match one {
-            true => "spec.validation.openAPIV3Schema".to_owned(),
-            false => format!("spec.versions[{index}].schema.openAPIV3Schema"),
-        };
-        errors.extend(schema_errors(&version["schema"]["openAPIV3Schema"], &path));
-        if one {
-            break;
+        errors.extend(version_errors(version, &format!("spec.versions[{index}]"), &versions));
+    }
+    errors.extend(version_list_errors(&versions));
+    for name in ["plural", "singular", "kind", "listKind"] {
+        if text(&spec["names"][name]).is_empty() {
+            errors.push(FieldError::required(format!("spec.names.{name}"), ""));
+        }
+    }
+    errors.extend(name_errors(&spec["names"], "spec.names"));
+    if let Some(first) = versions.first() {
+        if alike(&versions, "schema") {
+            errors.extend(structural::errors(&first["schema"]["openAPIV3Schema"], "spec.validation.openAPIV3Schema"));
+        }
+        if alike(&versions, "subresources") {
+            errors.extend(subresource_errors(&first["subresources"], "spec.subresources"));
+        }
+        if alike(&versions, "additionalPrinterColumns") {
+            errors.extend(column_errors(&first["additionalPrinterColumns"], "spec.additionalPrinterColumns"));
+        }
+        if alike(&versions, "selectableFields") {
+            errors.extend(selectable_errors(first, "spec.selectableFields"));
+        }
+    }
+    errors.extend(conversion_errors(&spec["conversion"]));
+    errors
+}
+
+fn one_of(field: &str, value: &str, accepted: &[&str]) -> Option<FieldError> {
+    match value {
+        "" => Some(FieldError::required(field, "")),
+        value if accepted.contains(&value) => None,
+        value => Some(FieldError::not_supported(field, &json!(value), accepted)),
+    }
+}
+
+fn version_errors(version: &Value, path: &str, all: &[&Value]) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let complaints = names::label_1035(version["name"].as_str().unwrap_or_default());
+    if !complaints.is_empty() {
+        errors.push(FieldError::invalid(format!("{path}.name"), &version["name"], &complaints.join(",")));
+    }
+    if let Some(warning) = version["deprecationWarning"].as_str() {
+        let field = format!("{path}.deprecationWarning");
+        let mut complaint = |detail: &str| errors.push(FieldError::invalid(&*field, &json!(warning), detail));
+        if version["deprecated"] != true {
+            complaint("can only be set for deprecated versions");
+        } else if warning.is_empty() {
+            complaint("must not be an empty string");
+        } else if warning.len() > 256 {
+            complaint("must be <= 256 characters long");
+        }
+    }
+    if !alike(all, "schema") && version["schema"]["openAPIV3Schema"].is_object() {
+        let at = format!("{path}.schema.openAPIV3Schema");
+        errors.extend(structural::errors(&version["schema"]["openAPIV3Schema"], &at));
+    }
+    if !alike(all, "subresources") {
+        errors.extend(subresource_errors(&version["subresources"], &format!("{path}.subresources")));
+    }
+    if !alike(all, "additionalPrinterColumns") {
+        let at = format!("{path}.additionalPrinterColumns");
+        errors.extend(column_errors(&version["additionalPrinterColumns"], &at));
+    }
+    if !alike(all, "selectableFields") {
+        errors.extend(selectable_errors(version, &format!("{path}.selectableFields")));
+    }
+    errors
+}
+
+fn version_list_errors(versions: &[&Value]) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let names: Vec<&Value> = versions.iter().map(|version| &version["name"]).collect();
+    let shown = go_versions(versions);
+    let complaint = |detail: &str| FieldError {
+        reason: "FieldValueInvalid",
+        message: format!("Invalid value: {shown}: {detail}"),
+        field: "spec.versions".into(),
+    };
+    if (1..names.len()).any(|at| names[..at].contains(&names[at])) {
+        errors.push(complaint("must contain unique version names"));
+    }
+    if versions.iter().filter(|version| version["storage"] == true).count() != 1 {
+        errors.push(complaint("must have exactly one version marked as storage version"));
+    }
+    errors
+}
+
+/// Versions as Go prints them; what all have alike is not in them.
+fn go_versions(versions: &[&Value]) -> String {
+    let one = |version: &&Value| {
+        let own = |field: &str| if alike(versions, field) { Value::Null } else { version[field].clone() };
+        format!(
+            "{{\"Name\":{},\"Served\":{},\"Storage\":{},\"Deprecated\":{},\"DeprecationWarning\":{},\"Schema\":{},\"Subresources\":{},\"AdditionalPrinterColumns\":{},\"SelectableFields\":{}}}",
+            version["name"],
+            version["served"] == true,
+            version["storage"] == true,
+            version["deprecated"] == true,
+            version["deprecationWarning"],
+            own("schema"),
+            own("subresources"),
+            own("additionalPrinterColumns"),
+            own("selectableFields"),
+        )
+    };
+    if versions.is_empty() {
+        return "null".into();
+    }
+    format!("[{}]", versions.iter().map(one).collect::<Vec<_>>().join(","))
+}
+
+fn name_errors(names_of: &Value, path: &str) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let text = |name: &str| names_of[name].as_str().unwrap_or_default();
+    for name in ["plural", "singular"] {
+        let complaints = names::label_1035(text(name));
+        if !text(name).is_empty() && !complaints.is_empty() {
+            errors.push(FieldError::invalid(format!("{path}.{name}"), &names_of[name], &complaints.join(",")));
+        }
+    }
+    for name in ["kind", "listKind"] {
+        let complaints = names::label_1035(&text(name).to_lowercase());
+        if !text(name).is_empty() && !complaints.is_empty() {
+            let detail = format!("may have mixed case, but should otherwise match: {}", complaints.join(","));
+            errors.push(FieldError::invalid(format!("{path}.{name}"), &names_of[name], &detail));
+        }
+    }
+    let list = |field: &str| {
+        let mut errors = Vec::new();
+        for (index, word) in names_of[field].as_array().into_iter().flatten().enumerate() {
+            let complaints = names::label_1035(word.as_str().unwrap_or_default());
+            if !complaints.is_empty() {
+                errors.push(FieldError::invalid(format!("{path}.{field}[{index}]"), word, &complaints.join(",")));
+            }
+        }
+        errors
+    };
+    errors.extend(list("shortNames"));
+    if !text("kind").is_empty() && text("kind") == text("listKind") {
+        let detail = "kind and listKind may not be the same";
+        errors.push(FieldError::invalid(format!("{path}.listKind"), &names_of["listKind"], detail));
+    }
+    errors.extend(list("categories"));
+    errors
+}
+
+fn simple_path_error(path: &str, field: &str) -> Option<FieldError> {
+    let detail = "must be a simple json path starting with .";
+    (!path.starts_with('.')).then(|| FieldError::invalid(field, &json!(path), detail))
+}
+
+fn subresource_errors(subresources: &Value, path: &str) -> Vec<FieldError> {
+    let scale = &subresources["scale"];
+    if !scale.is_object() {
+        return Vec::new();
+    }
+    let mut errors = Vec::new();
+    for (name, below, required) in [
+        ("specReplicasPath", &[".spec."][..], true),
+        ("statusReplicasPath", &[".status."], true),
+        ("labelSelectorPath", &[".spec.", ".status."], false),
+    ] {
+        let field = format!("{path}.scale.{name}");
+        let text = scale[name].as_str().unwrap_or_default();
+        if text.is_empty() {
+            errors.extend(required.then(|| FieldError::required(field, "")));
+        } else if let Some(error) = simple_path_error(text, &field) {
+            errors.push(error);
+        } else if !below.iter().any(|prefix| text.starts_with(prefix)) {
+            let detail = match below {
+                [only] => format!("should be a json path under {}", only.trim_end_matches('.')),
+                _ => "should be a json path under either .spec or .status".into(),
+            };
+            errors.push(FieldError::invalid(field, &json!(text), &detail));
         }
     }
     errors
 }
 
-/// A schema must be structural, its defaults must fit, and its rules must name known fields.
-fn schema_errors(schema: &Value, path: &str) -> Vec<FieldError> {
+fn column_errors(columns: &Value, path: &str) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let loose =
-        ["x-kubernetes-int-or-string", "x-kubernetes-preserve-unknown-fields"].iter().any(|word| schema[*word] == true);
-    if schema.is_object() && schema["type"].is_null() && !loose {
-        errors.push(FieldError::required(format!("{path}.type"), "must not be empty for specified object fields"));
-    }
-    if let Some(default) = schema.get("default") {
-        let found = check_value(default, schema);
-        errors.extend(found.into_iter().map(|error| FieldError { field: format!("{path}.default"), ..error }));
-    }
-    for (index, rule) in schema["x-kubernetes-validations"].as_array().into_iter().flatten().enumerate() {
-        errors.extend(rule_error(rule, schema, &format!("{path}.x-kubernetes-validations[{index}].rule")));
-    }
-    for (name, below) in schema["properties"].as_object().into_iter().flatten() {
-        errors.extend(schema_errors(below, &format!("{path}.properties[{name}]")));
-    }
-    if schema["items"].is_object() {
-        errors.extend(schema_errors(&schema["items"], &format!("{path}.items")));
-    }
-    if schema["additionalProperties"].is_object() {
-        errors.extend(schema_errors(&schema["additionalProperties"], &format!("{path}.additionalProperties")));
+    for (index, column) in columns.as_array().into_iter().flatten().enumerate() {
+        let at = |name: &str| format!("{path}[{index}].{name}");
+        let text = |name: &str| column[name].as_str().unwrap_or_default();
+        if text("name").is_empty() {
+            errors.push(FieldError::required(at("name"), ""));
+        }
+        let detail = format!("must be one of {}", COLUMN_TYPES.join(","));
+        match text("type") {
+            "" => errors.push(FieldError::required(at("type"), &detail)),
+            kind if COLUMN_TYPES.contains(&kind) => {}
+            kind => errors.push(FieldError::invalid(at("type"), &json!(kind), &detail)),
+        }
+        if !text("format").is_empty() && !COLUMN_FORMATS.contains(&text("format")) {
+            let detail = format!("must be one of {}", COLUMN_FORMATS.join(","));
+            errors.push(FieldError::invalid(at("format"), &column["format"], &detail));
+        }
+        match text("jsonPath") {
+            "" => errors.push(FieldError::required(at("JSONPath"), "")),
+            path => errors.extend(simple_path_error(path, &at("JSONPath"))),
+        }
     }
     errors
 }
 
-/// Rules are not compiled here, but a field of `self` that the schema does not have is found.
-fn rule_error(rule: &Value, schema: &Value, path: &str) -> Option<FieldError> {
-    let text = rule["rule"].as_str().unwrap_or_default();
-    let fields = schema["properties"].as_object()?;
-    let found = text.match_indices("self.").find_map(|(at, _)| {
-        let word = |c: char| c.is_alphanumeric() || c == '_';
-        let whole = !text[..at].chars().next_back().is_some_and(word);
-        let name: String = text[at + 5..].chars().take_while(|c| word(*c)).collect();
-        let call = text[at + 5 + name.len()..].starts_with('(');
-        (whole && !call && !fields.contains_key(&name) && name != "metadata" && name != "kind" && name != "apiVersion")
-            .then_some((at, name))
-    });
-    let (at, name) = found?;
-    let (column, dots) = (at + 5, ".".repeat(at + 4));
-    let detail =
-        format!("compilation failed: ERROR: <input>:1:{column}: undefined field '{name}'\n | {text}\n | {dots}^");
-    let escaped = Value::from(text).to_string().replace('>', "\\u003e").replace('<', "\\u003c").replace('&', "\\u0026");
-    let message = rule["message"].as_str().unwrap_or_default();
-    let shown = format!(
-        "{{\"Rule\":{escaped},\"Message\":{},\"MessageExpression\":\"\",\"Reason\":null,\"FieldPath\":\"\",\"OptionalOldSelf\":null}}",
-        Value::from(message)
-    );
-    Some(FieldError {
-        reason: "FieldValueInvalid",
-        message: format!("Invalid value: {shown}: {detail}"),
-        field: path.to_owned(),
-    })
+fn selectable_errors(version: &Value, path: &str) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let mut seen: Vec<&str> = Vec::new();
+    for (index, entry) in version["selectableFields"].as_array().into_iter().flatten().enumerate() {
+        let field = format!("{path}[{index}].jsonPath");
+        let text = entry["jsonPath"].as_str().unwrap_or_default();
+        if text.is_empty() {
+            errors.push(FieldError::required(field, ""));
+            continue;
+        }
+        let own = match cel_path(text, &version["schema"]["openAPIV3Schema"], false) {
+            Ok(own) => own,
+            Err(error) => {
+                errors.push(FieldError::invalid(field, &json!(text), &format!("is an invalid path: {error}")));
+                continue;
+            }
+        };
+        if text.starts_with(".metadata") {
+            errors.push(FieldError::invalid(&*field, &json!(text), "must not point to fields in metadata"));
+        }
+        if !matches!(own["type"].as_str(), Some("string" | "boolean" | "integer")) {
+            let detail = "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.";
+            errors.push(FieldError::invalid(&*field, &json!(text), detail));
+        }
+        if seen.contains(&text) {
+            errors.push(FieldError::duplicate(field, &json!(text)));
+        } else {
+            seen.push(text);
+        }
+    }
+    if seen.len() > SELECTABLE_MAX {
+        errors.push(FieldError::too_many(path, seen.len(), SELECTABLE_MAX));
+    }
+    errors
+}
+
+fn conversion_errors(conversion: &Value) -> Vec<FieldError> {
+    if !conversion.is_object() {
+        return Vec::new();
+    }
+    let mut errors = Vec::new();
+    let strategy = conversion["strategy"].as_str().unwrap_or_default();
+    errors.extend(one_of("spec.conversion.strategy", strategy, &["None", "Webhook"]));
+    let webhook = &conversion["webhook"];
+    if strategy == "Webhook" {
+        if webhook["clientConfig"].is_null() {
+            let detail = "required when strategy is set to Webhook";
+            errors.push(FieldError::required("spec.conversion.webhookClientConfig", detail));
+        }
+        if webhook["conversionReviewVersions"].as_array().is_none_or(Vec::is_empty) {
+            errors.push(FieldError::required("spec.conversion.conversionReviewVersions", ""));
+        }
+    } else {
+        let detail = "should not be set when strategy is not set to Webhook";
+        if webhook["clientConfig"].is_object() {
+            errors.push(FieldError::forbidden("spec.conversion.webhookClientConfig", detail));
+        }
+        if webhook["conversionReviewVersions"].as_array().is_some_and(|list| !list.is_empty()) {
+            errors.push(FieldError::forbidden("spec.conversion.conversionReviewVersions", detail));
+        }
+    }
+    errors
+}
+
+fn stored_errors(definition: &Value) -> Vec<FieldError> {
+    let stored: Vec<&str> =
+        definition["status"]["storedVersions"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let field = "status.storedVersions";
+    if stored.is_empty() {
+        return vec![FieldError::invalid(field, &Value::Null, "must have at least one stored version")];
+    }
+    let mut errors = Vec::new();
+    let versions = definition["spec"]["versions"].as_array().into_iter().flatten();
+    let mut known = Vec::new();
+    for version in versions {
+        let name = version["name"].as_str().unwrap_or_default();
+        known.push(name);
+        if version["storage"] == true && !stored.contains(&name) {
+            let detail = format!("must have the storage version {name}");
+            errors.push(FieldError::invalid(field, &json!(stored), &detail));
+        }
+    }
+    for (index, name) in stored.iter().enumerate().filter(|(_, name)| !known.contains(name)) {
+        let detail = format!(
+            "missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {name} and removes {name} from status.storedVersions"
+        );
+        errors.push(FieldError::invalid(format!("{field}[{index}]"), &json!(name), &detail));
+    }
+    errors
+}
+
+/// Groups of the project itself need a word of approval.
+fn approval_error(definition: &Value, old: Option<&Value>) -> Option<FieldError> {
+    let group = definition["spec"]["group"].as_str().unwrap_or_default();
+    let protected = ["k8s.io", "kubernetes.io"].iter().any(|own| group == *own || group.ends_with(&format!(".{own}")));
+    let approval = |definition: &Value| definition["metadata"]["annotations"][APPROVAL].as_str().map(str::to_owned);
+    if !protected || old.is_some_and(|old| approval(old) == approval(definition)) {
+        return None;
+    }
+    let field = format!("metadata.annotations[{APPROVAL}]");
+    match approval(definition) {
+        None => Some(FieldError::required(field, PROTECTED)),
+        Some(text) if text.starts_with("unapproved") || text.starts_with("https://") => None,
+        Some(text) => {
+            let detail = format!(
+                "protected groups must have approval annotation \"{APPROVAL}\" with either a URL or a reason starting with \"unapproved\", see https://github.com/kubernetes/enhancements/pull/1111"
+            );
+            Some(FieldError::invalid(field, &json!(text), &detail))
+        }
+    }
 }

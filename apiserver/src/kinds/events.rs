@@ -34,13 +34,3 @@ pub fn to_core(object: Value) -> Value {
 pub fn from_core(object: &Value) -> Value {
     rename(object.clone(), "events.k8s.io/v1", FIELDS.into_iter())
 }
-
-/// Times with microseconds are kept with six digits.
-pub(super) fn default(object: &mut Value) {
-    for name in ["eventTime", "acquireTime", "renewTime"] {
-        let parsed = object[name].as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
-        if let Some(time) = parsed {
-            object[name] = json!(time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string());
-        }
-    }
-}

@@ -1,19 +1,29 @@
 //! What differs from kind to kind: defaults, what a create or update may set, validation, storage form.
 
 pub mod core;
+mod core_rules;
 pub mod definition;
 mod definition_rules;
 pub mod events;
 pub mod names;
+mod pods;
+pub mod quantity;
+mod scale_rules;
 pub mod service;
+mod service_rules;
+mod structural;
+mod workload_rules;
 pub mod workloads;
 
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, FieldError, Outcome};
-use crate::registry::Resource;
+use crate::registry::{Custom, Resource};
+use crate::schema;
 use crate::state::State;
 use crate::verbs::meta;
+
+const RULES_SKIPPED: &str = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
 
 fn id(resource: &Resource) -> (&str, &str) {
     (resource.group.as_str(), resource.plural.as_str())
@@ -30,8 +40,6 @@ pub fn default(resource: &Resource, object: &mut Value) {
         ("apps", _) | ("batch", "jobs") => workloads::default_workload(&resource.plural, object),
         ("rbac.authorization.k8s.io", _) => core::default_rbac(object),
         ("apiextensions.k8s.io", _) => definition::default(object),
-        ("", "events") | ("events.k8s.io", _) => events::default(object),
-        ("coordination.k8s.io", _) => events::default(&mut object["spec"]),
         _ => {}
     }
 }
@@ -155,30 +163,74 @@ pub fn allocate(state: &mut State, resource: &Resource, object: &mut Value, old:
     Ok(())
 }
 
-/// What is wrong with an object, or with the change of one.
-pub fn validate(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let mut errors = names::metadata_errors(resource, object, old);
+/// What is wrong with an object, or with the change of one through the object itself or its `/status`.
+pub fn validate(resource: &Resource, subresource: &str, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let mut errors = match old {
+        None => names::metadata_errors(resource, object),
+        // The real server looks at metadata once for all kinds, and once more with each kind; both are told.
+        Some(old) => {
+            let errors = names::metadata_update_errors(object, old);
+            [errors.clone(), errors].concat()
+        }
+    };
     if let Some(custom) = &resource.custom {
-        errors.extend(crate::schema::validate::validate(object, &custom.openapi));
+        errors.extend(custom_errors(custom, subresource, object, old));
+        return errors;
     }
-    errors.extend(match id(resource) {
-        ("", "services") => service::validate(object, old),
-        ("", "pods") => workloads::validate_pod(object),
-        ("", "configmaps") => core::validate_config_map(object, old),
-        ("", "secrets") => core::validate_secret(object, old),
-        ("apiextensions.k8s.io", _) => definition_rules::validate(object, old),
+    if resource.group != "apiextensions.k8s.io" {
+        errors.extend(names::finalizer_errors(&object["metadata"]));
+    }
+    errors.extend(match (id(resource), subresource) {
+        (("", "services"), "") => service_rules::validate(object, old),
+        (("", "services"), _) => service_rules::validate_status(object),
+        (("", "pods"), "") if old.is_none() => pods::spec_errors(&object["spec"], "spec"),
+        (("", "nodes"), _) => core_rules::node(object, old),
+        (("", "configmaps"), _) => core_rules::config_map(object, old),
+        (("", "secrets"), _) => core_rules::secret(object, old),
+        (("", "events"), _) => core_rules::event(object, old, false),
+        (("events.k8s.io", "events"), _) => {
+            let core = |object: &Value| events::to_core(object.clone());
+            core_rules::event(&core(object), old.map(core).as_ref(), true)
+        }
+        (("apps" | "batch", plural), "") => workload_rules::validate(plural, object, old),
+        (("apps", plural), "status") => workload_rules::validate_status(plural, object),
+        (("coordination.k8s.io", "leases"), _) => core_rules::lease(object),
+        (("discovery.k8s.io", "endpointslices"), _) => core_rules::endpoint_slice(object, old),
+        (("rbac.authorization.k8s.io", "roles"), _) => core_rules::role(object, true),
+        (("rbac.authorization.k8s.io", "clusterroles"), _) => core_rules::role(object, false),
+        (("rbac.authorization.k8s.io", "rolebindings"), _) => core_rules::role_binding(object, old, true),
+        (("rbac.authorization.k8s.io", "clusterrolebindings"), _) => core_rules::role_binding(object, old, false),
+        (("apiextensions.k8s.io", _), "") => definition_rules::validate(object, old),
         _ => Vec::new(),
     });
     errors
 }
 
+/// A custom resource: its schema, its numbers of replicas, and its rules if nothing keeps them from being asked.
+fn custom_errors(custom: &Custom, subresource: &str, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let schema = &custom.openapi;
+    let mut errors = match subresource {
+        "status" => schema::validate::validate_status(object, schema, old),
+        _ => schema::validate::validate(object, schema, old),
+    };
+    errors.extend(scale_rules::errors(custom, subresource, object));
+    let Some(rules) = &custom.rules else { return errors };
+    if schema::validate::blocks_rules(&errors) {
+        errors.push(FieldError::invalid("<nil>", &Value::Null, RULES_SKIPPED));
+    } else {
+        errors.extend(rules.verdict(object, old).errors);
+    }
+    errors
+}
+
 /// Warnings that come with an object that is otherwise fine.
-pub fn warnings(resource: &Resource, object: &Value) -> Vec<String> {
-    let rules = id(resource) == ("apiextensions.k8s.io", "customresourcedefinitions")
-        && crate::schema::validate::has_rules(&object["spec"]["versions"]);
-    let text = "x-kubernetes-validations are stored but not evaluated by this embedded API server; use a real control plane \
-                (--control-plane DIR) where they matter";
-    if rules { vec![text.to_owned()] } else { Vec::new() }
+pub fn warnings(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<String> {
+    let Some(custom) = &resource.custom else { return Vec::new() };
+    let mut warnings = names::finalizer_warnings(object, old);
+    if let (Some(rules), Some(old)) = (&custom.rules, old) {
+        warnings.extend(rules.verdict(object, Some(old)).warnings);
+    }
+    warnings
 }
 
 /// Refuses deletes that would take the cluster along.
@@ -187,6 +239,11 @@ pub fn admit_delete(resource: &Resource, name: &str) -> Outcome<()> {
         return Err(Failure::forbidden("", "namespaces", name, "this namespace may not be deleted"));
     }
     Ok(())
+}
+
+/// Whether objects get time to end.
+pub fn is_graceful(resource: &Resource) -> bool {
+    id(resource) == ("", "pods")
 }
 
 /// Seconds that an object gets to end.
@@ -213,7 +270,10 @@ pub fn on_terminating(resource: &Resource, object: &mut Value) {
 }
 
 /// The object as it is stored: one form for all versions.
-pub fn to_storage(object: Value, resource: &Resource) -> Value {
+pub fn to_storage(mut object: Value, resource: &Resource) -> Value {
+    if resource.custom.is_none() {
+        schema::shape::settle(&mut object, &resource.schema);
+    }
     match id(resource) {
         ("events.k8s.io", "events") => events::to_core(object),
         _ => object,
@@ -237,6 +297,11 @@ pub fn to_version(object: &Value, resource: &Resource) -> Value {
             let mut object = object.clone();
             object["apiVersion"] = json!(resource.api_version());
             object["kind"] = json!(resource.kind);
+            if resource.custom.is_some() {
+                // What the definition says now holds for what was stored before.
+                let _ = schema::decode::decode(&mut object, &resource.schema);
+                schema::shape::default(&mut object, &resource.schema);
+            }
             object
         }
     }

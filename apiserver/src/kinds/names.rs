@@ -9,106 +9,370 @@ use crate::failure::FieldError;
 use crate::registry::Resource;
 use crate::verbs::meta;
 
-const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
-pub(super) const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
-const LABEL_1035: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
-const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
-const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+const LABEL_FORM: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
+const SUBDOMAIN_FORM: &str = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
+const LABEL_1035_FORM: &str = "[a-z]([-a-z0-9]*[a-z0-9])?";
+const QUALIFIED_FORM: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
+const LABEL_VALUE_FORM: &str = "(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?";
+const CONFIG_KEY_FORM: &str = "[-._a-zA-Z0-9]+";
+const QUALIFIED: &str =
+    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
+const LONGEST_SUBDOMAIN: usize = 253;
+const LONGEST_LABEL: usize = 63;
+const LONGEST_PORT_NAME: usize = 15;
+/// All annotations together.
+const ANNOTATIONS_MAX: usize = 256 * 1024;
 
-fn pattern(cell: &'static OnceLock<Option<Regex>>, text: &str) -> Option<&'static Regex> {
-    cell.get_or_init(|| Regex::new(&format!("^(?:{text})$")).ok()).as_ref()
+fn fits(cell: &'static OnceLock<Option<Regex>>, form: &str, text: &str) -> bool {
+    cell.get_or_init(|| Regex::new(&format!("^(?:{form})$")).ok()).as_ref().is_some_and(|regex| regex.is_match(text))
 }
 
-macro_rules! form {
-    ($(#[$doc:meta])* $name:ident, $pattern:expr, $longest:expr) => {
-        $(#[$doc])*
-        pub fn $name(text: &str) -> bool {
-            static CELL: OnceLock<Option<Regex>> = OnceLock::new();
-            text.len() <= $longest && pattern(&CELL, $pattern).is_some_and(|regex| regex.is_match(text))
+macro_rules! matches_form {
+    ($form:expr, $text:expr) => {{
+        static CELL: OnceLock<Option<Regex>> = OnceLock::new();
+        fits(&CELL, $form, $text)
+    }};
+}
+
+/// What the rule is, with examples and the expression, as the real server puts it.
+fn by_example(rule: &str, form: &str, examples: &[&str]) -> String {
+    let examples: Vec<String> = examples.iter().map(|example| format!("'{example}', ")).collect();
+    format!("{rule} (e.g. {}regex used for validation is '{form}')", examples.join(" or "))
+}
+
+fn too_long(text: &str, most: usize) -> Option<String> {
+    (text.len() > most).then(|| format!("must be no more than {most} characters"))
+}
+
+/// What is wrong with an RFC 1123 label.
+pub fn label(text: &str) -> Vec<String> {
+    let mut complaints: Vec<String> = too_long(text, LONGEST_LABEL).into_iter().collect();
+    if !matches_form!(LABEL_FORM, text) {
+        let rule = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character";
+        complaints.push(match matches_form!(SUBDOMAIN_FORM, text) {
+            true => "must not contain dots".into(),
+            false => by_example(rule, LABEL_FORM, &["my-name", "123-abc"]),
+        });
+    }
+    complaints
+}
+
+/// What is wrong with an RFC 1123 subdomain.
+pub fn subdomain(text: &str) -> Vec<String> {
+    let mut complaints: Vec<String> = too_long(text, LONGEST_SUBDOMAIN).into_iter().collect();
+    if !matches_form!(SUBDOMAIN_FORM, text) {
+        let rule = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character";
+        complaints.push(by_example(rule, SUBDOMAIN_FORM, &["example.com"]));
+    }
+    complaints
+}
+
+/// What is wrong with an RFC 1035 label.
+pub fn label_1035(text: &str) -> Vec<String> {
+    let mut complaints: Vec<String> = too_long(text, LONGEST_LABEL).into_iter().collect();
+    if !matches_form!(LABEL_1035_FORM, text) {
+        let rule = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character";
+        complaints.push(by_example(rule, LABEL_1035_FORM, &["my-name", "abc-123"]));
+    }
+    complaints
+}
+
+/// What is wrong with the value of a label.
+pub fn label_value(text: &str) -> Vec<String> {
+    let mut complaints: Vec<String> = too_long(text, LONGEST_LABEL).into_iter().collect();
+    if !matches_form!(LABEL_VALUE_FORM, text) {
+        let rule = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
+        complaints.push(by_example(rule, LABEL_VALUE_FORM, &["MyValue", "my_value", "12345"]));
+    }
+    complaints
+}
+
+/// What is wrong with `name` or `domain/name`, as keys of labels and names of finalizers are.
+pub fn qualified(text: &str) -> Vec<String> {
+    let rule = || by_example(QUALIFIED, QUALIFIED_FORM, &["MyName", "my.name", "123-abc"]);
+    let parts: Vec<&str> = text.split('/').collect();
+    let mut complaints = Vec::new();
+    let name = match parts[..] {
+        [name] => name,
+        [prefix, name] => {
+            if prefix.is_empty() {
+                complaints.push("prefix part must be non-empty".into());
+            } else {
+                complaints.extend(subdomain(prefix).into_iter().map(|text| format!("prefix part {text}")));
+            }
+            name
+        }
+        _ => {
+            let tail = "with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
+            return vec![format!("a qualified name {} {tail}", rule())];
         }
     };
-}
-
-form!(/// An RFC 1123 subdomain.
-    is_subdomain, r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", 253);
-form!(/// An RFC 1123 label.
-    is_label, "[a-z0-9]([-a-z0-9]*[a-z0-9])?", 63);
-form!(/// An RFC 1035 label.
-    is_label_1035, "[a-z]([-a-z0-9]*[a-z0-9])?", 63);
-form!(/// A value of a label.
-    is_label_value, "(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?", 63);
-form!(/// The name part of a label's key or a finalizer.
-    is_name_part, "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]", 63);
-form!(/// A key of a ConfigMap or Secret.
-    is_config_key, "[-._a-zA-Z0-9]+", 253);
-
-/// Whether a word is `name` or `domain/name`.
-pub fn is_qualified(word: &str) -> bool {
-    match word.split_once('/') {
-        Some((prefix, name)) => is_subdomain(prefix) && is_name_part(name),
-        None => is_name_part(word),
+    if name.is_empty() {
+        complaints.push("name part must be non-empty".into());
+    } else if let Some(long) = too_long(name, LONGEST_LABEL) {
+        complaints.push(format!("name part {long}"));
     }
+    if !matches_form!(QUALIFIED_FORM, name) {
+        complaints.push(format!("name part {}", rule()));
+    }
+    complaints
 }
 
-fn name_problem(resource: &Resource, name: &str) -> Option<&'static str> {
+/// What is wrong with a key of a ConfigMap or Secret.
+pub fn config_key(text: &str) -> Vec<String> {
+    let mut complaints: Vec<String> = too_long(text, LONGEST_SUBDOMAIN).into_iter().collect();
+    if !matches_form!(CONFIG_KEY_FORM, text) {
+        let rule = "a valid config key must consist of alphanumeric characters, '-', '_' or '.'";
+        complaints.push(by_example(rule, CONFIG_KEY_FORM, &["key.name", "KEY_NAME", "key-name"]));
+    }
+    match text {
+        "." => complaints.push("must not be '.'".into()),
+        ".." => complaints.push("must not be '..'".into()),
+        text if text.starts_with("..") => complaints.push("must not start with '..'".into()),
+        _ => {}
+    }
+    complaints
+}
+
+/// What is wrong with the name of a port (RFC 6335).
+pub fn port_name(text: &str) -> Vec<String> {
+    let mut complaints: Vec<String> = too_long(text, LONGEST_PORT_NAME).into_iter().collect();
+    if !text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') || text.is_empty() {
+        complaints.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".into());
+    }
+    if !text.bytes().any(|b| b.is_ascii_lowercase()) {
+        complaints.push("must contain at least one letter (a-z)".into());
+    }
+    if text.contains("--") {
+        complaints.push("must not contain consecutive hyphens".into());
+    }
+    if text.starts_with('-') || text.ends_with('-') {
+        complaints.push("must not begin or end with a hyphen".into());
+    }
+    complaints
+}
+
+/// What is wrong with the name of an environment variable.
+pub fn variable_name(text: &str) -> Vec<String> {
+    if text.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'=') {
+        return Vec::new();
+    }
+    vec!["a valid environment variable name must consist only of printable ASCII characters other than '='".into()]
+}
+
+/// What is wrong with the number of a port.
+pub fn port_number(number: i64) -> Option<&'static str> {
+    (!(1..=65535).contains(&number)).then_some("must be between 1 and 65535, inclusive")
+}
+
+/// Names that are only a part of a path.
+fn path_segment(text: &str) -> Vec<String> {
+    if matches!(text, "." | "..") {
+        return vec![format!("may not be '{text}'")];
+    }
+    ["/", "%"].iter().filter(|sign| text.contains(**sign)).map(|sign| format!("may not contain '{sign}'")).collect()
+}
+
+fn name_complaints(resource: &Resource, name: &str) -> Vec<String> {
     match (resource.group.as_str(), resource.plural.as_str()) {
-        ("", "services") => (!is_label_1035(name)).then_some(LABEL_1035),
-        ("", "namespaces") if name.contains('.') => Some("must not contain dots"),
-        ("", "namespaces") => (!is_label(name)).then_some(LABEL),
-        // Roles may have any name that is a path segment.
-        ("rbac.authorization.k8s.io", _) => None,
-        _ => (!is_subdomain(name)).then_some(SUBDOMAIN),
+        ("", "services") => label_1035(name),
+        ("", "namespaces") => label(name),
+        ("rbac.authorization.k8s.io", _) => path_segment(name),
+        _ => subdomain(name),
     }
 }
 
-/// What is wrong with `metadata`.
-pub fn metadata_errors(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+/// The prefix of a generated name may end with what only the generated part makes valid.
+fn masked(prefix: &str) -> String {
+    match prefix.strip_suffix('-') {
+        Some(rest) if !rest.is_empty() => format!("{}a", &rest[..rest.len() - 1]),
+        _ => prefix.to_owned(),
+    }
+}
+
+/// What is wrong with the metadata of a new object.
+pub fn metadata_errors(resource: &Resource, object: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    if old.is_none() {
-        errors.extend(crate::verbs::create::name_errors(object, |name| name_problem(resource, name)));
+    let (name, prefix) = (meta(object, "name"), meta(object, "generateName"));
+    if !prefix.is_empty() {
+        let complaints = name_complaints(resource, &masked(prefix));
+        errors.extend(FieldError::each("metadata.generateName", &json!(prefix), complaints));
     }
-    let metadata = &object["metadata"];
-    for (key, value) in metadata["labels"].as_object().into_iter().flatten() {
-        if !is_qualified(key) {
-            errors.push(FieldError::invalid("metadata.labels", &json!(key), QUALIFIED));
-        }
-        if !value.as_str().is_some_and(is_label_value) {
-            errors.push(FieldError::invalid("metadata.labels", value, LABEL_VALUE));
+    if name.is_empty() {
+        errors.push(FieldError::required("metadata.name", "name or generateName is required"));
+    } else {
+        errors.extend(FieldError::each("metadata.name", &json!(name), name_complaints(resource, name)));
+    }
+    errors.extend(common_errors(&object["metadata"]));
+    for finalizer in object["metadata"]["finalizers"].as_array().into_iter().flatten() {
+        let word = finalizer.as_str().unwrap_or_default();
+        errors.extend(FieldError::each("metadata.finalizers", finalizer, qualified(word)));
+    }
+    let both = ["orphan", "foregroundDeletion"].iter().all(|word| {
+        object["metadata"]["finalizers"].as_array().is_some_and(|list| list.iter().any(|finalizer| finalizer == word))
+    });
+    if both {
+        let detail = "finalizer orphan and foregroundDeletion cannot be both set";
+        errors.push(FieldError::invalid("metadata.finalizers", &object["metadata"]["finalizers"], detail));
+    }
+    errors.extend(managed_errors(&object["metadata"]));
+    errors
+}
+
+/// What is wrong with the change of metadata.
+pub fn metadata_update_errors(object: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let list = |object: &Value| object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+    if old["metadata"]["deletionTimestamp"].is_string() {
+        let before = list(old);
+        let mut fresh: Vec<String> =
+            list(object).iter().filter(|f| !before.contains(f)).map(Value::to_string).collect();
+        fresh.sort();
+        if !fresh.is_empty() {
+            let detail = format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                fresh.join(", ")
+            );
+            errors.push(FieldError::forbidden("metadata.finalizers", &detail));
         }
     }
-    for key in metadata["annotations"].as_object().into_iter().flatten().map(|(key, _)| key) {
-        if !is_qualified(&key.to_lowercase()) {
-            errors.push(FieldError::invalid("metadata.annotations", &json!(key), QUALIFIED));
+    errors.extend(common_errors(&object["metadata"]));
+    errors.extend(managed_errors(&object["metadata"]));
+    errors
+}
+
+fn common_errors(metadata: &Value) -> Vec<FieldError> {
+    let mut errors = label_errors(&metadata["labels"], "metadata.labels");
+    let mut size = 0;
+    for (key, value) in metadata["annotations"].as_object().into_iter().flatten() {
+        // The case of letters does not matter here.
+        errors.extend(FieldError::each("metadata.annotations", &json!(key), qualified(&key.to_lowercase())));
+        size += key.len() + value.as_str().unwrap_or_default().len();
+    }
+    if size > ANNOTATIONS_MAX {
+        errors.push(FieldError::too_long("metadata.annotations", ANNOTATIONS_MAX));
+    }
+    errors.extend(owner_errors(metadata));
+    errors
+}
+
+/// Labels, and everything that is written like them.
+pub fn label_errors(labels: &Value, field: &str) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (key, value) in labels.as_object().into_iter().flatten() {
+        errors.extend(FieldError::each(field, &json!(key), qualified(key)));
+        errors.extend(FieldError::each(field, value, label_value(value.as_str().unwrap_or_default())));
+    }
+    errors
+}
+
+/// `matchLabels` and `matchExpressions`.
+pub fn selector_errors(selector: &Value, field: &str) -> Vec<FieldError> {
+    let mut errors = label_errors(&selector["matchLabels"], &format!("{field}.matchLabels"));
+    for (index, requirement) in selector["matchExpressions"].as_array().into_iter().flatten().enumerate() {
+        let at = |name: &str| format!("{field}.matchExpressions[{index}].{name}");
+        let values: Vec<&Value> = requirement["values"].as_array().into_iter().flatten().collect();
+        match requirement["operator"].as_str().unwrap_or_default() {
+            "In" | "NotIn" if values.is_empty() => {
+                let detail = "must be specified when `operator` is 'In' or 'NotIn'";
+                errors.push(FieldError::required(at("values"), detail));
+            }
+            "Exists" | "DoesNotExist" if !values.is_empty() => {
+                let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+                errors.push(FieldError::forbidden(at("values"), detail));
+            }
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            other => errors.push(FieldError::invalid(at("operator"), &json!(other), "not a valid selector operator")),
+        }
+        let key = requirement["key"].as_str().unwrap_or_default();
+        errors.extend(FieldError::each(&at("key"), &json!(key), qualified(key)));
+        for (number, value) in values.into_iter().enumerate() {
+            let complaints = label_value(value.as_str().unwrap_or_default());
+            errors.extend(FieldError::each(&format!("{}[{number}]", at("values")), value, complaints));
         }
     }
+    errors
+}
+
+/// Finalizers of built-in kinds are well known or belong to a domain.
+pub fn finalizer_errors(metadata: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
     for (index, finalizer) in metadata["finalizers"].as_array().into_iter().flatten().enumerate() {
         let word = finalizer.as_str().unwrap_or_default();
-        if !is_qualified(word) {
-            errors.push(FieldError::invalid("metadata.finalizers", finalizer, QUALIFIED));
-        } else if !word.contains('/') && !["orphan", "foregroundDeletion", "kubernetes"].contains(&word) {
+        if !word.contains('/') && !["orphan", "foregroundDeletion", "kubernetes"].contains(&word) {
             let field = format!("metadata.finalizers[{index}]");
             let detail = "name is neither a standard finalizer name nor is it fully qualified";
             errors.push(FieldError::invalid(field, finalizer, detail));
         }
     }
-    errors.extend(owner_errors(metadata));
-    let _ = meta(object, "name");
     errors
+}
+
+/// What is advised about the new finalizers of a custom resource.
+pub fn finalizer_warnings(object: &Value, old: Option<&Value>) -> Vec<String> {
+    let list = |object: &Value| object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+    let before = old.map(list).unwrap_or_default();
+    let mut fresh: Vec<String> = list(object)
+        .iter()
+        .filter(|finalizer| !before.contains(finalizer))
+        .filter_map(|finalizer| finalizer.as_str().map(str::to_owned))
+        .collect();
+    fresh.sort();
+    let mut warnings = Vec::new();
+    for word in fresh {
+        warnings.extend(qualified(&word).into_iter().map(|text| format!("metadata.finalizers: {word:?}: {text}")));
+        if !word.contains('/') && !["orphan", "foregroundDeletion", "kubernetes"].contains(&word.as_str()) {
+            let path = if word.contains('.') { " including a path (/)" } else { "" };
+            warnings.push(format!(
+                "metadata.finalizers: {word:?}: prefer a domain-qualified finalizer name{path} to avoid accidental conflicts with other finalizer writers"
+            ));
+        }
+    }
+    warnings
 }
 
 fn owner_errors(metadata: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let owners = metadata["ownerReferences"].as_array();
-    for owner in owners.into_iter().flatten() {
+    let (mut controller, owners) = (None, &metadata["ownerReferences"]);
+    for owner in owners.as_array().into_iter().flatten() {
+        let text = |name: &str| owner[name].as_str().unwrap_or_default().to_owned();
         for (name, detail) in [
             ("apiVersion", "version must not be empty"),
             ("kind", "must not be empty"),
             ("name", "must not be empty"),
             ("uid", "must not be empty"),
         ] {
-            if owner[name].as_str().unwrap_or_default().is_empty() {
+            if text(name).is_empty() {
                 errors.push(FieldError::invalid(format!("metadata.ownerReferences.{name}"), &json!(""), detail));
             }
+        }
+        if text("apiVersion") == "v1" && text("kind") == "Event" {
+            let detail = "/v1, Kind=Event is disallowed from being an owner";
+            errors.push(FieldError::invalid("metadata.ownerReferences", owner, detail));
+        }
+        if owner["controller"] == true {
+            let name = format!("{}/{}", text("kind"), text("name"));
+            match &controller {
+                None => controller = Some(name),
+                Some(first) => {
+                    let detail = format!(
+                        "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}"
+                    );
+                    errors.push(FieldError::invalid("metadata.ownerReferences", owners, &detail));
+                }
+            }
+        }
+    }
+    errors
+}
+
+fn managed_errors(metadata: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (index, entry) in metadata["managedFields"].as_array().into_iter().flatten().enumerate() {
+        let operation = entry["operation"].as_str().unwrap_or_default();
+        if operation != "Apply" && operation != "Update" {
+            let field = format!("metadata.managedFields[{index}].operation");
+            errors.push(FieldError::invalid(field, &json!(operation), "must be `Apply` or `Update`"));
         }
     }
     errors

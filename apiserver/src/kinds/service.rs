@@ -10,8 +10,6 @@ use crate::clock::Chance;
 use crate::failure::FieldError;
 use crate::store::Key;
 
-const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
-const PORT: &str = "must be between 1 and 65535, inclusive";
 const TAKEN: &str = "provided port is already allocated";
 
 /// Addresses and ports in use, and the ranges that they come from.
@@ -246,11 +244,11 @@ fn node_ports(service: &Value) -> Vec<u16> {
     all.filter_map(|port| u16::try_from(port.as_u64()?).ok()).filter(|port| *port != 0).collect()
 }
 
-fn needs_health_port(service: &Value) -> bool {
+pub(super) fn needs_health_port(service: &Value) -> bool {
     service["spec"]["type"] == "LoadBalancer" && service["spec"]["externalTrafficPolicy"] == "Local"
 }
 
-fn externally_accessible(spec: &Value) -> bool {
+pub(super) fn externally_accessible(spec: &Value) -> bool {
     matches!(text(&spec["type"]), "NodePort" | "LoadBalancer")
         || (spec["type"] == "ClusterIP" && spec["externalIPs"].as_array().is_some_and(|ips| !ips.is_empty()))
 }
@@ -357,121 +355,11 @@ fn drop_unused(service: &mut Value, old: &Value, has_ports: bool) {
         ("externalTrafficPolicy", external),
         ("allocateLoadBalancerNodePorts", service["spec"]["type"] == "LoadBalancer"),
         ("loadBalancerClass", service["spec"]["type"] == "LoadBalancer"),
+        ("internalTrafficPolicy", service["spec"]["type"] != "ExternalName"),
     ];
     for (name, kept) in keep {
         if !kept && service["spec"][name] == old["spec"][name] {
             drop_field(&mut service["spec"], name);
         }
     }
-}
-
-/// What is wrong with a Service.
-pub(super) fn validate(service: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let spec = &service["spec"];
-    let kind = text(&spec["type"]);
-    let mut errors = Vec::new();
-    let ports: Vec<&Value> = spec["ports"].as_array().into_iter().flatten().collect();
-    let headless = spec["clusterIP"] == "None";
-    if ports.is_empty() && !headless && kind != "ExternalName" {
-        errors.push(FieldError::required("spec.ports", ""));
-    }
-    if kind == "LoadBalancer" && headless {
-        errors.push(FieldError::invalid(
-            "spec.clusterIPs[0]",
-            &spec["clusterIP"],
-            "may not be set to 'None' for LoadBalancer services",
-        ));
-    }
-    if kind == "ExternalName" && text(&spec["externalName"]).is_empty() {
-        errors.push(FieldError::required("spec.externalName", ""));
-    }
-    for (index, port) in ports.iter().enumerate() {
-        errors.extend(port_errors(port, index, ports.len() > 1, &ports[..index]));
-    }
-    if !kind.is_empty() && !TYPES.contains(&kind) {
-        errors.push(FieldError::not_supported("spec.type", &spec["type"], &TYPES));
-    }
-    if kind == "ClusterIP" {
-        for (index, port) in ports.iter().enumerate() {
-            if port["nodePort"].as_u64().unwrap_or(0) != 0 {
-                let detail = "may not be used when `type` is 'ClusterIP'";
-                errors.push(FieldError::forbidden(format!("spec.ports[{index}].nodePort"), detail));
-            }
-        }
-    }
-    errors.extend(policy_errors(service));
-    errors.extend(old.map(|old| change_errors(service, old)).unwrap_or_default());
-    errors
-}
-
-fn port_errors(port: &Value, index: usize, named: bool, before: &[&Value]) -> Vec<FieldError> {
-    let field = |name: &str| format!("spec.ports[{index}].{name}");
-    let mut errors = Vec::new();
-    let name = text(&port["name"]);
-    if named && name.is_empty() {
-        errors.push(FieldError::required(field("name"), ""));
-    }
-    if !name.is_empty() && before.iter().any(|other| other["name"] == name) {
-        errors.push(FieldError::duplicate(field("name"), &port["name"]));
-    }
-    let valid = |value: &Value| value.as_i64().is_some_and(|number| (1..=65535).contains(&number));
-    if !valid(&port["port"]) {
-        errors.push(FieldError::invalid(field("port"), &port["port"], PORT));
-    }
-    if !["TCP", "UDP", "SCTP"].contains(&text(&port["protocol"])) {
-        errors.push(FieldError::not_supported(field("protocol"), &port["protocol"], &["SCTP", "TCP", "UDP"]));
-    }
-    if port["targetPort"].is_number() && !valid(&port["targetPort"]) {
-        errors.push(FieldError::invalid(field("targetPort"), &port["targetPort"], PORT));
-    }
-    errors
-}
-
-fn policy_errors(service: &Value) -> Vec<FieldError> {
-    let spec = &service["spec"];
-    let mut errors = Vec::new();
-    let balancer = spec["type"] == "LoadBalancer";
-    if !balancer && !spec["loadBalancerClass"].is_null() {
-        let detail = "may only be used when `type` is 'LoadBalancer'";
-        errors.push(FieldError::forbidden("spec.loadBalancerClass", detail));
-    }
-    for (index, range) in spec["loadBalancerSourceRanges"].as_array().into_iter().flatten().enumerate() {
-        if text(range).trim().parse::<ipnet::IpNet>().is_err() {
-            let field = format!("spec.LoadBalancerSourceRanges[{index}]");
-            let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
-            errors.push(FieldError::invalid(field, range, detail));
-        }
-    }
-    let policy = &spec["externalTrafficPolicy"];
-    if !policy.is_null() && !externally_accessible(spec) {
-        let detail = "may only be set for externally-accessible services";
-        errors.push(FieldError::invalid("spec.externalTrafficPolicy", policy, detail));
-    }
-    if spec["healthCheckNodePort"].as_u64().unwrap_or(0) != 0 && !needs_health_port(service) {
-        let detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
-        errors.push(FieldError::invalid("spec.healthCheckNodePort", &spec["healthCheckNodePort"], detail));
-    }
-    errors
-}
-
-fn change_errors(service: &Value, old: &Value) -> Vec<FieldError> {
-    let (new, old) = (&service["spec"], &old["spec"]);
-    let mut errors = Vec::new();
-    if old["type"] != "ExternalName"
-        && new["type"] != "ExternalName"
-        && !text(&old["clusterIP"]).is_empty()
-        && new["clusterIP"] != old["clusterIP"]
-    {
-        let detail = "may not change once set";
-        errors.push(FieldError::invalid("spec.clusterIPs[0]", &json!([new["clusterIP"]]), detail));
-    }
-    let balancers = new["type"] == "LoadBalancer" && old["type"] == "LoadBalancer";
-    if balancers && new["loadBalancerClass"] != old["loadBalancerClass"] {
-        errors.push(FieldError::invalid(
-            "spec.loadBalancerClass",
-            &new["loadBalancerClass"],
-            "may not change once set",
-        ));
-    }
-    errors
 }

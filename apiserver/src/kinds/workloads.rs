@@ -2,9 +2,6 @@
 
 use serde_json::{Value, json};
 
-use super::names::{LABEL, is_label};
-use crate::failure::FieldError;
-
 /// Defaults of a pod that its template does not have.
 pub(super) fn default_pod(object: &mut Value) {
     default_pod_spec(&mut object["spec"]);
@@ -157,28 +154,4 @@ fn tolerate(pod: &mut Value) {
         }
     }
     pod["spec"]["tolerations"] = Value::Array(tolerations);
-}
-
-/// What is wrong with the containers of a pod.
-pub(super) fn validate_pod(pod: &Value) -> Vec<FieldError> {
-    let containers: Vec<&Value> = pod["spec"]["containers"].as_array().into_iter().flatten().collect();
-    if containers.is_empty() {
-        return vec![FieldError::required("spec.containers", "")];
-    }
-    let mut errors = Vec::new();
-    for (index, container) in containers.iter().enumerate() {
-        let field = |name: &str| format!("spec.containers[{index}].{name}");
-        let name = container["name"].as_str().unwrap_or_default();
-        if name.is_empty() {
-            errors.push(FieldError::required(field("name"), ""));
-        } else if !is_label(name) {
-            errors.push(FieldError::invalid(field("name"), &container["name"], LABEL));
-        } else if containers[..index].iter().any(|other| other["name"] == name) {
-            errors.push(FieldError::duplicate(field("name"), &container["name"]));
-        }
-        if container["image"].as_str().unwrap_or_default().is_empty() {
-            errors.push(FieldError::required(field("image"), ""));
-        }
-    }
-    errors
 }

@@ -59,6 +59,10 @@ pub struct Custom {
     pub definition: String,
     /// `openAPIV3Schema` of this version.
     pub openapi: serde_json::Value,
+    /// Its rules in CEL, if it has any.
+    pub rules: Option<crate::schema::rules::Rules>,
+    /// What every answer in this version warns about, if it is deprecated.
+    pub warning: Option<String>,
     /// Whether the definition is being deleted: nothing new is created.
     pub terminating: bool,
 }

@@ -152,6 +152,7 @@ fn apply_rule(node: &mut Node, rule: &str) -> Option<()> {
         "default" => node.default = Some(serde_json::from_str(value).ok()?),
         "zero" => node.zero = Some(serde_json::from_str(value).ok()?),
         "omitzero" => node.omit_zero = true,
+        "micro" => node.micro = true,
         _ => return None,
     }
     Some(())

@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value};
 
+use super::times::{base64_error, time_error};
 use super::{Node, Type};
+use crate::kinds::quantity::canonical;
 
 /// What a body holds beyond its kind.
 #[derive(Debug, Default, PartialEq)]
@@ -37,6 +39,10 @@ impl Place {
 }
 
 fn check(value: &mut Value, node: &Node, place: &Place, surplus: &mut Surplus) -> Result<(), String> {
+    if node.is_quantity() {
+        return check_quantity(value, place);
+    }
+    let micro = node.micro;
     let node = node.resolve();
     match (node.type_, &mut *value) {
         (_, Value::Null) | (Type::Any, _) => Ok(()),
@@ -58,11 +64,34 @@ fn check(value: &mut Value, node: &Node, place: &Place, surplus: &mut Surplus) -
             }
             Ok(())
         }
+        // What is wrong with texts of custom resources, their validator says.
+        (Type::String, Value::String(text)) if !place.structure.is_empty() => {
+            let wrong = match node.format.as_str() {
+                "date-time" => time_error(text, micro),
+                "byte" => base64_error(text),
+                _ => None,
+            };
+            wrong.map_or(Ok(()), Err)
+        }
         (Type::String, Value::String(_)) | (Type::Boolean, Value::Bool(_)) => Ok(()),
         (Type::Integer, Value::Number(number)) if number.is_i64() || number.is_u64() => Ok(()),
         (Type::Number, Value::Number(_)) | (Type::IntOrString, Value::Number(_) | Value::String(_)) => Ok(()),
+        // Types of custom resources are their validator's business too.
+        _ if place.structure.is_empty() => Ok(()),
         _ => Err(wrong_type(value, node, place)),
     }
+}
+
+fn check_quantity(value: &mut Value, place: &Place) -> Result<(), String> {
+    let text = match value {
+        Value::Null => return Ok(()),
+        Value::String(text) => text.trim().to_owned(),
+        Value::Number(number) => number.to_string(),
+        _ if place.structure.is_empty() => return Ok(()),
+        other => other.to_string(),
+    };
+    *value = Value::from(canonical(&text).map_err(str::to_owned)?);
+    Ok(())
 }
 
 fn check_struct(map: &mut Map<String, Value>, node: &Node, place: &Place, surplus: &mut Surplus) -> Result<(), String> {

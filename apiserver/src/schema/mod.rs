@@ -5,8 +5,13 @@
 //! merging) walks these nodes.
 
 pub mod builtin;
+mod cel_tokens;
+pub mod cel_types;
 pub mod decode;
+pub mod formats;
+pub mod rules;
 pub mod shape;
+pub mod times;
 pub mod validate;
 
 use std::collections::BTreeMap;
@@ -79,6 +84,8 @@ pub struct Node {
     pub zero: Option<Value>,
     /// A zero value (`false`, `0`, `""`) counts as absent.
     pub omit_zero: bool,
+    /// A time with six digits after the point.
+    pub micro: bool,
     /// Whether `null` is a value.
     pub nullable: bool,
     /// Unknown fields stay.
@@ -114,6 +121,11 @@ impl Node {
     /// Whether objects here have named fields, all known.
     pub fn is_struct(&self) -> bool {
         self.type_ == Type::Object && !self.fields.is_empty()
+    }
+
+    /// Whether a value is an amount such as `500m`.
+    pub fn is_quantity(&self) -> bool {
+        self.reference.as_ref().is_some_and(|name| name.ends_with(".resource.Quantity"))
     }
 
     /// How appliers share the list here.

@@ -52,6 +52,7 @@ fn drop_empty(value: &mut Value, node: &Node) {
             map.retain(|name, value| {
                 let Some(field) = node.fields.get(name).or(node.additional.as_deref()) else { return true };
                 drop_empty(value, field);
+                polish(value, field);
                 !is_empty(value, field, node, name)
             });
         }
@@ -63,12 +64,39 @@ fn drop_empty(value: &mut Value, node: &Node) {
     }
 }
 
+/// Times and amounts are kept in one form.
+fn polish(value: &mut Value, field: &Node) {
+    let Value::String(text) = value else { return };
+    let printed = if field.is_quantity() {
+        crate::kinds::quantity::canonical(text).ok()
+    } else if field.format == "date-time" || field.resolve().format == "date-time" {
+        super::times::printed(text, field.micro)
+    } else {
+        None
+    };
+    if let Some(printed) = printed {
+        *text = printed;
+    }
+}
+
+/// An empty list of a field that is always printed is kept as nothing. Owners are booked before.
+pub fn settle(value: &mut Value, node: &Node) {
+    walk(value, node, &|map, node| {
+        for (name, value) in map.iter_mut() {
+            let printed = node.fields.get(name).is_some_and(|field| field.zero == Some(Value::Null));
+            if printed && value.as_array().is_some_and(Vec::is_empty) {
+                *value = Value::Null;
+            }
+        }
+    });
+}
+
 /// Whether Go leaves the field out.
 fn is_empty(value: &Value, field: &Node, parent: &Node, name: &str) -> bool {
     let kind = field.resolve();
     match value {
         Value::Null => kind.type_ != Type::Any || parent.fields.contains_key(name),
-        Value::Array(list) => list.is_empty() && parent.is_struct(),
+        Value::Array(list) => list.is_empty() && parent.is_struct() && field.zero != Some(Value::Null),
         Value::Object(map) => {
             map.is_empty() && parent.is_struct() && kind.type_ == Type::Object && kind.additional.is_some()
         }

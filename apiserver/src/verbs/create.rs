@@ -26,7 +26,7 @@ pub fn create(state: &mut State, call: &Call) -> Outcome<Written> {
     managed::update(&base, &mut object, &call.write(&options, false, state.now()), true);
     let stored = insert(state, call, object, options.dry_run)?;
     let mut warnings = decoded.warnings;
-    warnings.extend(kinds::warnings(&call.resource, &stored));
+    warnings.extend(kinds::warnings(&call.resource, &stored, None));
     Ok(Written { code: 201, object: stored, warnings })
 }
 
@@ -87,7 +87,7 @@ pub fn insert(state: &mut State, call: &Call, mut object: Value, dry_run: bool) 
     identify(state, call, &mut object);
     kinds::prepare_create(resource, &mut object);
     kinds::allocate(state, resource, &mut object, None)?;
-    let errors = kinds::validate(resource, &object, None);
+    let errors = kinds::validate(resource, "", &object, None);
     if !errors.is_empty() {
         return Err(Failure::invalid(&resource.group, &resource.kind, meta(&object, "name"), &errors));
     }
@@ -146,15 +146,6 @@ fn identify(state: &mut State, call: &Call, object: &mut Value) {
     if kinds::has_generation(&call.resource) {
         metadata.insert("generation".into(), json!(1));
     }
-}
-
-/// 422 for a missing or malformed name, on any kind.
-pub fn name_errors(object: &Value, check: impl Fn(&str) -> Option<&'static str>) -> Vec<FieldError> {
-    let name = meta(object, "name");
-    if name.is_empty() {
-        return vec![FieldError::required("metadata.name", "name or generateName is required")];
-    }
-    check(name).map(|why| FieldError::invalid("metadata.name", &json!(name), why)).into_iter().collect()
 }
 
 /// `POST pods/NAME/binding`: the scheduler's word on where the pod runs; it is given once.

@@ -10,9 +10,10 @@ use super::{Call, Selection, in_version, meta};
 use crate::admission;
 use crate::body::{parse_json, protobuf};
 use crate::failure::{Failure, FieldError, Outcome};
-use crate::kinds;
+use crate::kinds::{self, definition};
 use crate::request::WriteOptions;
 use crate::state::State;
+use crate::store::Key;
 
 struct Options {
     policy: Option<String>,
@@ -143,6 +144,9 @@ fn check_preconditions(call: &Call, options: &Options, live: &Value) -> Outcome<
 /// The object as it is afterwards, and whether it is gone.
 fn mark_or_remove(state: &mut State, call: &Call, live: &Arc<Value>, options: &Options) -> Outcome<(Value, bool)> {
     let resource = &call.resource;
+    if resource.storage.as_ref() == definition::STORAGE && !live["metadata"]["deletionTimestamp"].is_string() {
+        return end_definition(state, live, options.dry_run).map(|object| (object, false));
+    }
     let key = State::key(resource, meta(live, "namespace"), meta(live, "name"));
     let mut object = Value::clone(live);
     let finalizers = finalizers_after(&object, options);
@@ -152,31 +156,76 @@ fn mark_or_remove(state: &mut State, call: &Call, live: &Arc<Value>, options: &O
     } else {
         metadata.insert("finalizers".into(), json!(finalizers))
     };
-    let grace = kinds::grace(resource, live, options.grace);
     let already = live["metadata"]["deletionTimestamp"].is_string();
-    let shorter = live["metadata"]["deletionGracePeriodSeconds"].as_i64().is_some_and(|old| grace < old);
-    if !already || shorter {
-        let end = state.clock.now().checked_add(jiff::SignedDuration::from_secs(grace)).unwrap_or(jiff::Timestamp::MAX);
+    let graceful = kinds::is_graceful(resource);
+    if !already {
+        let grace = kinds::grace(resource, live, options.grace);
+        let end = later(state.clock.now(), grace);
         object["metadata"]["deletionTimestamp"] = json!(crate::clock::seconds(end));
         object["metadata"]["deletionGracePeriodSeconds"] = json!(grace);
-        if !already {
-            if let Some(generation) = object["metadata"]["generation"].as_i64() {
-                object["metadata"]["generation"] = json!(generation + 1);
-            }
-            kinds::on_terminating(resource, &mut object);
+        if let Some(generation) = object["metadata"]["generation"].as_i64() {
+            object["metadata"]["generation"] = json!(generation + 1);
         }
+        kinds::on_terminating(resource, &mut object);
+    } else if let (true, Some(asked), Some(old)) =
+        (graceful, options.grace, live["metadata"]["deletionGracePeriodSeconds"].as_i64())
+        && asked < old
+    {
+        // Only a shorter time may be asked for, counted from when the end began.
+        let end = meta(live, "deletionTimestamp").parse::<jiff::Timestamp>().unwrap_or_else(|_| state.clock.now());
+        object["metadata"]["deletionTimestamp"] = json!(crate::clock::seconds(later(end, asked - old)));
+        object["metadata"]["deletionGracePeriodSeconds"] = json!(asked);
     }
     if ready_to_go(&object) {
-        let shown = match options.dry_run {
-            true => Value::clone(live),
-            false => state.remove(&key)?.map_or(Value::Null, |gone| Value::clone(&gone)),
-        };
-        return Ok((shown, true));
+        if options.dry_run {
+            return Ok((if graceful { object } else { Value::clone(live) }, true));
+        }
+        // A graceful end is told first, even if it is now.
+        if graceful && object != **live {
+            state.put(key.clone(), object)?;
+        }
+        return Ok((state.remove(&key)?.map_or(Value::Null, |gone| Value::clone(&gone)), true));
     }
     if object == **live || options.dry_run {
         return Ok((object, false));
     }
     Ok((Value::clone(&*state.put(key, object)?), false))
+}
+
+fn later(time: jiff::Timestamp, seconds: i64) -> jiff::Timestamp {
+    time.checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(time)
+}
+
+/// A definition is marked, and goes with its last instance.
+fn end_definition(state: &mut State, live: &Value, dry_run: bool) -> Outcome<Value> {
+    let mut object = definition::end(live, &state.now());
+    if !dry_run {
+        let name = meta(live, "name").to_owned();
+        let key = Key { resource: Arc::from(definition::STORAGE), namespace: String::new(), name };
+        let revision = state.store.revision() + 1;
+        state.put(key, object.clone())?;
+        object["metadata"]["resourceVersion"] = json!(revision.to_string());
+    }
+    Ok(object)
+}
+
+/// Deletes every object of a resource; what something holds is marked.
+pub fn end_all(state: &mut State, storage: &Arc<str>) -> Outcome<()> {
+    let all: Vec<(Key, Arc<Value>)> =
+        state.store.list(storage, "").map(|(key, object)| (key.clone(), Arc::clone(object))).collect();
+    for (key, live) in all {
+        if live["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty) {
+            state.remove(&key)?;
+        } else if !live["metadata"]["deletionTimestamp"].is_string() {
+            let mut object = Value::clone(&live);
+            object["metadata"]["deletionTimestamp"] = json!(state.now());
+            object["metadata"]["deletionGracePeriodSeconds"] = json!(0);
+            let generation = object["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
+            object["metadata"]["generation"] = json!(generation);
+            state.put(key, object)?;
+        }
+    }
+    Ok(())
 }
 
 fn finalizers_after(object: &Value, options: &Options) -> Vec<String> {

@@ -62,7 +62,7 @@ impl Call {
             ("", Some(custom)) if !custom.status => &[],
             ("", _) if self.resource.subresource("status").is_none() => &[],
             ("", _) => &[&["f:status"]],
-            ("status", Some(_)) => &[&["f:metadata"], &["f:spec"]],
+            ("status", Some(_)) => &[&["f:spec"]],
             ("status", None) => &[&["f:spec"]],
             _ => &[],
         }

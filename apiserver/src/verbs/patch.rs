@@ -41,11 +41,12 @@ pub fn patch(state: &mut State, call: &Call) -> Outcome<Written> {
     let mut object = in_version(&live, &call.resource);
     change(&mut object, call, &call.resource.schema)?;
     let before_decoding = object.clone();
-    let warnings = check_fields(&mut object, Vec::new(), &call.resource, &call.resource.kind, options.validation)
+    let mut warnings = check_fields(&mut object, Vec::new(), &call.resource, &call.resource.kind, options.validation)
         .map_err(|failure| misfit(&before_decoding, &failure))?;
     check_names(&mut object, call)?;
     finish(&mut object, call);
     let stored = replace(state, call, &live, object, Some(&options), options.dry_run)?;
+    warnings.extend(crate::kinds::warnings(&call.resource, &stored, Some(&live)));
     Ok(Written { code: 200, object: stored, warnings })
 }
 

@@ -35,7 +35,9 @@ pub fn update(state: &mut State, call: &Call) -> Outcome<Written> {
         return Err(Failure::invalid(&call.resource.group, &call.resource.plural, &call.target.name, &[error]));
     }
     let stored = replace(state, call, &live, object, Some(&options), options.dry_run)?;
-    Ok(Written { code: 200, object: stored, warnings: decoded.warnings })
+    let mut warnings = decoded.warnings;
+    warnings.extend(kinds::warnings(&call.resource, &stored, Some(&live)));
+    Ok(Written { code: 200, object: stored, warnings })
 }
 
 /// Name and namespace of the body must be those of the path.
@@ -78,17 +80,19 @@ pub fn replace(
     }
     kinds::prepare_update(resource, &call.target.subresource, &mut object, &current);
     admission::update(state, call, &object, &current)?;
-    let errors = finalizer_errors(&current, &object);
     if call.target.subresource.is_empty() {
         kinds::allocate(state, resource, &mut object, Some(&current))?;
     }
-    let errors = [errors, kinds::validate(resource, &object, Some(&current))].concat();
+    let errors = kinds::validate(resource, &call.target.subresource, &object, Some(&current));
     if !errors.is_empty() {
         return Err(Failure::invalid(&resource.group, &resource.kind, &call.target.name, &errors));
     }
     if kinds::raises_generation(resource, &current, &object) {
         let generation = current["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
         object["metadata"]["generation"] = json!(generation);
+    }
+    if resource.custom.is_none() {
+        crate::schema::shape::settle(&mut object, &resource.schema);
     }
     if same(&current, &object) {
         return Ok(current);
@@ -162,25 +166,6 @@ fn restore(current: &Value, object: &mut Value) {
     if let Some(prefix) = current["metadata"].get("generateName") {
         metadata.entry("generateName").or_insert_with(|| prefix.clone());
     }
-}
-
-fn finalizer_errors(current: &Value, object: &Value) -> Vec<FieldError> {
-    if !current["metadata"]["deletionTimestamp"].is_string() {
-        return Vec::new();
-    }
-    let list = |object: &Value| object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
-    let old = list(current);
-    let fresh: Vec<String> = list(object).iter().filter(|f| !old.contains(f)).map(Value::to_string).collect();
-    if fresh.is_empty() {
-        return Vec::new();
-    }
-    let detail = format!(
-        "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
-        fresh.join(", ")
-    );
-    // Metadata is validated twice there, too.
-    let error = FieldError::forbidden("metadata.finalizers", &detail);
-    vec![error.clone(), error]
 }
 
 /// `PUT namespaces/NAME/finalize`: only the finalizers of the spec change; the last one gone ends the namespace.

@@ -37,6 +37,9 @@ fn accept(word: &str) -> &str {
     }
 }
 
+/// How long a step is asked again that has `until`.
+const UNTIL_MAX: Duration = Duration::from_secs(10);
+
 struct Player {
     server: ApiServer,
     variables: BTreeMap<String, String>,
@@ -78,14 +81,21 @@ impl Player {
         if let Some(name) = step["collect"].as_str() {
             return Some(self.collect(name, step).await);
         }
-        let request = self.request(step);
         if let Some(name) = step["watch"].as_str() {
-            let response = self.server.handle(request).await;
+            let response = self.server.handle(self.request(step)).await;
             self.watches.insert(name.to_owned(), Watch::follow(response));
             return None;
         }
-        let response = self.server.handle(request).await;
-        Some(self.answer(step, response).await)
+        let until = &step["until"];
+        let deadline = tokio::time::Instant::now() + UNTIL_MAX;
+        loop {
+            let response = self.server.handle(self.request(step)).await;
+            let record = self.answer(step, response).await;
+            if settled(until, &record["response"]) || tokio::time::Instant::now() > deadline {
+                return Some(record);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     fn fill(&self, value: &Value) -> Value {
@@ -113,6 +123,10 @@ impl Player {
         let target = target.replace(' ', "%20").replace('"', "%22").replace('<', "%3C").replace('>', "%3E");
         let mut request = http::Request::builder().method(method).uri(target).header("User-Agent", "golden/1");
         request = request.header("Accept", accept(step["accept"].as_str().unwrap_or_default()));
+        if let Some(token) = step["as"].as_str().filter(|token| !token.is_empty()) {
+            let token = self.fill(&json!(token));
+            request = request.header("Authorization", format!("Bearer {}", token.as_str().unwrap()));
+        }
         let body = match (step.get("body"), step["raw"].as_str()) {
             (Some(body), _) => Some(self.fill(body).to_string()),
             (None, Some(raw)) => Some(self.fill(&json!(raw)).as_str().unwrap().to_owned()),
@@ -133,12 +147,14 @@ impl Player {
                 Bytes::new()
             }
         };
-        let body: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        let mut body: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         for (name, path) in step["save"].as_object().into_iter().flatten() {
-            let pointer = path.as_str().unwrap().replace('.', "/");
-            let found = body.pointer(&pointer).cloned().unwrap_or_default();
+            let found = at(&body, path.as_str().unwrap()).first().map(|found| (*found).clone()).unwrap_or_default();
             let text = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
             self.variables.insert(name.clone(), text);
+        }
+        for rule in step["filter"].as_array().into_iter().flatten() {
+            keep_only(&mut body, rule);
         }
         if body.is_null() {
             let lines: Result<Vec<Value>, _> =
@@ -148,6 +164,10 @@ impl Player {
                 _ => record["text"] = json!(String::from_utf8_lossy(&bytes)),
             }
         } else {
+            if let Some(token) = body["status"]["token"].as_str().filter(|token| token.matches('.').count() == 2) {
+                record["jwt"] = described(token);
+                body["status"]["token"] = json!("<jwt>");
+            }
             record["body"] = body;
         }
         json!({"response": record})
@@ -202,6 +222,73 @@ fn is(event: &Value, until: &Value) -> bool {
     };
     (until["type"].is_null() || until["type"] == event["type"])
         && (until["name"].is_null() || until["name"] == object["metadata"]["name"])
+}
+
+/// Names of a token's header fields, and its claims.
+fn described(token: &str) -> Value {
+    use base64::Engine;
+    let part = |index: usize| -> Value {
+        let text = token.split('.').nth(index).unwrap_or_default();
+        let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    };
+    let names: Vec<Value> = part(0).as_object().into_iter().flatten().map(|(name, _)| json!(name)).collect();
+    json!({"header": names, "claims": part(1)})
+}
+
+/// Whether an answer is the one that `until` waits for.
+fn settled(until: &Value, response: &Value) -> bool {
+    until.as_object().into_iter().flatten().all(|(path, want)| match path.as_str() {
+        "code" => response["code"] == *want,
+        path => at(&response["body"], path).contains(&want),
+    })
+}
+
+/// Values at `.a.b[0]`, `.a[*].b`, `.a[key=v].b`, `.a["dotted.key"]`.
+fn at<'a>(value: &'a Value, path: &str) -> Vec<&'a Value> {
+    let step =
+        regex::Regex::new(r#"\.([A-Za-z0-9_-]+)|\["([^"]+)"\]|\[(\*)\]|\[(\d+)\]|\[([\w-]+)=([^\]]*)\]"#).unwrap();
+    let mut hits = vec![value];
+    for found in step.captures_iter(path) {
+        let group = |number: usize| found.get(number).map(|text| text.as_str());
+        hits = match (group(1).or(group(2)), group(4), group(5).zip(group(6))) {
+            (Some(name), ..) => hits.into_iter().filter_map(|hit| hit.get(name)).collect(),
+            (_, Some(index), _) => {
+                hits.into_iter().filter_map(|hit| hit.get(index.parse::<usize>().unwrap())).collect()
+            }
+            (.., Some((key, want))) => {
+                hits.into_iter().filter_map(Value::as_array).flatten().filter(|item| item[key] == want).collect()
+            }
+            _ => hits.into_iter().filter_map(Value::as_array).flatten().collect(),
+        };
+    }
+    hits
+}
+
+/// Drops entries of a list that the step does not ask about: `{"list": ".groups", "key": ".name", "keep": […]}`.
+fn keep_only(body: &mut Value, rule: &Value) {
+    let keep: Vec<Value> = rule["keep"].as_array().cloned().unwrap_or_default();
+    let key = rule["key"].as_str().unwrap();
+    let names: Vec<&str> = rule["list"].as_str().unwrap().split('.').filter(|name| !name.is_empty()).collect();
+    visit(body, &names, &mut |list| {
+        list.retain(|item| at(item, key).first().is_some_and(|found| keep.contains(found)));
+    });
+}
+
+/// Calls `change` for each list at a path of names, of which one may end in `[*]`.
+fn visit(value: &mut Value, names: &[&str], change: &mut impl FnMut(&mut Vec<Value>)) {
+    match (names.split_first(), value) {
+        (None, Value::Array(list)) => change(list),
+        (Some((name, rest)), value) => {
+            let (name, each) = name.strip_suffix("[*]").map_or((*name, false), |name| (name, true));
+            match value.get_mut(name) {
+                Some(Value::Array(list)) if each => list.iter_mut().for_each(|item| visit(item, rest, change)),
+                Some(below) => visit(below, rest, change),
+                None => {}
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Code and the headers that are compared.

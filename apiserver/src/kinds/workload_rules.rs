@@ -1,0 +1,327 @@
+//! What is wrong with Deployments, DaemonSets and their like.
+
+use serde_json::{Map, Value, json};
+
+use super::names;
+use super::pods::{not_negative, template_errors};
+use crate::failure::FieldError;
+
+/// Errors of a workload, and of the change of one.
+pub(super) fn validate(plural: &str, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let spec = &object["spec"];
+    let mut errors = match plural {
+        "deployments" => deployment(spec),
+        "daemonsets" => daemon_set(spec),
+        "replicasets" => replica_set(spec),
+        "statefulsets" => stateful_set(spec),
+        "jobs" => job(spec, old.is_some()),
+        _ => Vec::new(),
+    };
+    if let Some(old) = old
+        && plural != "jobs"
+        && plural != "controllerrevisions"
+        && old["spec"]["selector"] != spec["selector"]
+    {
+        errors.push(FieldError::invalid("spec.selector", &spec["selector"], "field is immutable"));
+    }
+    if plural == "controllerrevisions" {
+        errors.extend(not_negative(&object["revision"], "revision"));
+    }
+    errors
+}
+
+/// Errors of `/status`: counts are counts.
+pub(super) fn validate_status(plural: &str, object: &Value) -> Vec<FieldError> {
+    let fields: &[&str] = match plural {
+        "deployments" => &[
+            "observedGeneration",
+            "replicas",
+            "updatedReplicas",
+            "readyReplicas",
+            "availableReplicas",
+            "unavailableReplicas",
+        ],
+        "daemonsets" => &[
+            "currentNumberScheduled",
+            "numberMisscheduled",
+            "desiredNumberScheduled",
+            "numberReady",
+            "observedGeneration",
+            "updatedNumberScheduled",
+            "numberAvailable",
+            "numberUnavailable",
+        ],
+        "replicasets" => {
+            &["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration"]
+        }
+        _ => &[],
+    };
+    let status = &object["status"];
+    let mut errors: Vec<FieldError> =
+        fields.iter().filter_map(|name| not_negative(&status[*name], &format!("status.{name}"))).collect();
+    let count = |name: &str| status[name].as_i64().unwrap_or(0);
+    if matches!(plural, "deployments" | "replicasets") {
+        let names: &[&str] = match plural {
+            "deployments" => &["updatedReplicas", "readyReplicas", "availableReplicas"],
+            _ => &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
+        };
+        let more = |name: &str, most: &str| {
+            let detail = format!("cannot be greater than {most}");
+            FieldError::invalid(format!("status.{name}"), &json!(count(name)), &detail)
+        };
+        errors.extend(names.iter().filter(|name| count(name) > count("replicas")).map(|name| {
+            more(
+                name,
+                match plural {
+                    "deployments" => "status.replicas",
+                    _ => "status.replicas",
+                },
+            )
+        }));
+        if count("availableReplicas") > count("readyReplicas") {
+            errors.push(more("availableReplicas", "readyReplicas"));
+        }
+    }
+    errors
+}
+
+fn matches(selector: &Value, labels: &Value) -> bool {
+    let empty = Map::new();
+    let labels = labels.as_object().unwrap_or(&empty);
+    if !selector.is_object() {
+        return false;
+    }
+    let fits = |requirement: &Value| {
+        let value = labels.get(requirement["key"].as_str().unwrap_or_default());
+        let named = || requirement["values"].as_array().is_some_and(|values| value.is_some_and(|v| values.contains(v)));
+        match requirement["operator"].as_str() {
+            Some("In") => named(),
+            Some("NotIn") => !named(),
+            Some("Exists") => value.is_some(),
+            _ => value.is_none(),
+        }
+    };
+    selector["matchLabels"].as_object().into_iter().flatten().all(|(key, want)| labels.get(key) == Some(want))
+        && selector["matchExpressions"].as_array().into_iter().flatten().all(fits)
+}
+
+fn is_empty(selector: &Value) -> bool {
+    let none = |name: &str| match &selector[name] {
+        Value::Object(map) => map.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        _ => true,
+    };
+    none("matchLabels") && none("matchExpressions")
+}
+
+/// Whether a selector can be understood at all.
+fn is_sound(selector: &Value) -> bool {
+    names::selector_errors(selector, "").is_empty()
+}
+
+fn mismatch(spec: &Value) -> FieldError {
+    let labels = &spec["template"]["metadata"]["labels"];
+    let detail = "`selector` does not match template `labels`";
+    FieldError::invalid("spec.template.metadata.labels", labels, detail)
+}
+
+/// The template of pods that run for ever.
+fn lasting_template(spec: &Value, owner: &str) -> Vec<FieldError> {
+    let mut errors = template_errors(&spec["template"], "spec.template");
+    let pod = &spec["template"]["spec"];
+    if pod["restartPolicy"] != "Always" {
+        let field = "spec.template.spec.restartPolicy";
+        errors.push(FieldError::not_supported(field, &pod["restartPolicy"], &["Always"]));
+    }
+    if !pod["activeDeadlineSeconds"].is_null() {
+        let detail = format!("activeDeadlineSeconds in {owner} is not Supported");
+        errors.push(FieldError::forbidden("spec.template.spec.activeDeadlineSeconds", &detail));
+    }
+    errors
+}
+
+fn selector_errors(spec: &Value, kind: &str) -> Vec<FieldError> {
+    let selector = &spec["selector"];
+    if selector.is_null() {
+        return vec![FieldError::required("spec.selector", "")];
+    }
+    let mut errors = names::selector_errors(selector, "spec.selector");
+    if is_empty(selector) {
+        let detail = format!("empty selector is invalid for {kind}");
+        errors.push(FieldError::invalid("spec.selector", selector, &detail));
+    }
+    errors
+}
+
+fn replicated_template(spec: &Value) -> Vec<FieldError> {
+    let selector = &spec["selector"];
+    if !selector.is_null() && !is_sound(selector) {
+        return vec![FieldError::invalid("spec.selector", selector, "invalid label selector")];
+    }
+    let mut errors = Vec::new();
+    if (selector.is_null() || !is_empty(selector)) && !matches(selector, &spec["template"]["metadata"]["labels"]) {
+        errors.push(mismatch(spec));
+    }
+    errors.extend(lasting_template(spec, "ReplicaSet"));
+    errors
+}
+
+fn deployment(spec: &Value) -> Vec<FieldError> {
+    let mut errors: Vec<FieldError> = not_negative(&spec["replicas"], "spec.replicas").into_iter().collect();
+    errors.extend(selector_errors(spec, "deployment"));
+    errors.extend(replicated_template(spec));
+    let strategy = &spec["strategy"];
+    let rolling = &strategy["rollingUpdate"];
+    match strategy["type"].as_str().unwrap_or_default() {
+        "Recreate" if !rolling.is_null() => {
+            let detail = "may not be specified when strategy `type` is 'Recreate'";
+            errors.push(FieldError::forbidden("spec.strategy.rollingUpdate", detail));
+        }
+        "Recreate" => {}
+        "RollingUpdate" => errors.extend(rolling_deployment(rolling)),
+        other => {
+            let shown = format!("{{\"Type\":{},\"RollingUpdate\":null}}", json!(other));
+            let message = format!("Unsupported value: {shown}: supported values: \"Recreate\", \"RollingUpdate\"");
+            errors.push(FieldError { reason: "FieldValueNotSupported", message, field: "spec.strategy".into() });
+        }
+    }
+    errors.extend(not_negative(&spec["minReadySeconds"], "spec.minReadySeconds"));
+    errors.extend(not_negative(&spec["revisionHistoryLimit"], "spec.revisionHistoryLimit"));
+    if let Some(deadline) = spec["progressDeadlineSeconds"].as_i64() {
+        let field = "spec.progressDeadlineSeconds";
+        errors.extend(not_negative(&spec["progressDeadlineSeconds"], field));
+        if deadline <= spec["minReadySeconds"].as_i64().unwrap_or(0) {
+            errors.push(FieldError::invalid(field, &json!(deadline), "must be greater than minReadySeconds"));
+        }
+    }
+    errors
+}
+
+/// A number of pods, or a share of them.
+fn share_errors(value: &Value, field: &str) -> Vec<FieldError> {
+    match value {
+        Value::String(text) if percent(text).is_none() => {
+            let detail = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
+            vec![FieldError::invalid(field, value, detail)]
+        }
+        value => not_negative(value, field).into_iter().collect(),
+    }
+}
+
+fn percent(text: &str) -> Option<u64> {
+    let digits = text.strip_suffix('%')?;
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
+fn too_much(value: &Value, field: &str) -> Option<FieldError> {
+    let share = percent(value.as_str()?).filter(|share| *share > 100)?;
+    let _ = share;
+    Some(FieldError::invalid(field, value, "must not be greater than 100%"))
+}
+
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::String(text) => percent(text) == Some(0),
+        number => number.as_i64().unwrap_or(0) == 0,
+    }
+}
+
+fn rolling_deployment(rolling: &Value) -> Vec<FieldError> {
+    let at = |name: &str| format!("spec.strategy.rollingUpdate.{name}");
+    let (unavailable, surge) = (&rolling["maxUnavailable"], &rolling["maxSurge"]);
+    let mut errors = share_errors(unavailable, &at("maxUnavailable"));
+    errors.extend(share_errors(surge, &at("maxSurge")));
+    if is_zero(unavailable) && is_zero(surge) {
+        let detail = "may not be 0 when `maxSurge` is 0";
+        errors.push(FieldError::invalid(at("maxUnavailable"), unavailable, detail));
+    }
+    errors.extend(too_much(unavailable, &at("maxUnavailable")));
+    errors
+}
+
+fn daemon_set(spec: &Value) -> Vec<FieldError> {
+    let selector = &spec["selector"];
+    let mut errors = names::selector_errors(selector, "spec.selector");
+    if is_sound(selector) && !matches(selector, &spec["template"]["metadata"]["labels"]) {
+        errors.push(mismatch(spec));
+    }
+    if selector.is_object() && is_empty(selector) {
+        errors.push(FieldError::invalid("spec.selector", selector, "empty selector is invalid for daemonset"));
+    }
+    errors.extend(lasting_template(spec, "DaemonSet"));
+    errors.extend(not_negative(&spec["minReadySeconds"], "spec.minReadySeconds"));
+    let strategy = &spec["updateStrategy"];
+    match strategy["type"].as_str().unwrap_or_default() {
+        "OnDelete" => {}
+        "RollingUpdate" => errors.extend(rolling_daemon_set(&strategy["rollingUpdate"])),
+        other => {
+            let shown = format!("{{\"Type\":{},\"RollingUpdate\":null}}", json!(other));
+            let message = format!("Unsupported value: {shown}: supported values: \"RollingUpdate\", \"OnDelete\"");
+            errors.push(FieldError { reason: "FieldValueNotSupported", message, field: "spec.updateStrategy".into() });
+        }
+    }
+    errors.extend(not_negative(&spec["revisionHistoryLimit"], "spec.revisionHistoryLimit"));
+    errors
+}
+
+fn rolling_daemon_set(rolling: &Value) -> Vec<FieldError> {
+    let at = |name: &str| format!("spec.updateStrategy.rollingUpdate.{name}");
+    let (unavailable, surge) = (&rolling["maxUnavailable"], &rolling["maxSurge"]);
+    let mut errors = share_errors(unavailable, &at("maxUnavailable"));
+    errors.extend(share_errors(surge, &at("maxSurge")));
+    errors.extend(too_much(unavailable, &at("maxUnavailable")));
+    errors.extend(too_much(surge, &at("maxSurge")));
+    match (is_zero(unavailable), is_zero(surge)) {
+        (false, false) => {
+            let detail = "may not be set when maxUnavailable is non-zero";
+            errors.push(FieldError::invalid(at("maxSurge"), surge, detail));
+        }
+        (true, true) => {
+            errors.push(FieldError::required(at("maxUnavailable"), "cannot be 0 when maxSurge is 0"));
+        }
+        _ => {}
+    }
+    errors
+}
+
+fn replica_set(spec: &Value) -> Vec<FieldError> {
+    let mut errors: Vec<FieldError> = not_negative(&spec["replicas"], "spec.replicas").into_iter().collect();
+    errors.extend(not_negative(&spec["minReadySeconds"], "spec.minReadySeconds"));
+    errors.extend(selector_errors(spec, "deployment"));
+    errors.extend(replicated_template(spec));
+    errors
+}
+
+fn stateful_set(spec: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let policy = &spec["podManagementPolicy"];
+    if !matches!(policy.as_str(), Some("OrderedReady" | "Parallel")) {
+        let detail = "must be 'OrderedReady' or 'Parallel'";
+        errors.push(FieldError::invalid("spec.podManagementPolicy", policy, detail));
+    }
+    errors.extend(not_negative(&spec["replicas"], "spec.replicas"));
+    errors.extend(not_negative(&spec["minReadySeconds"], "spec.minReadySeconds"));
+    errors.extend(selector_errors(spec, "statefulset"));
+    if is_sound(&spec["selector"]) && !matches(&spec["selector"], &spec["template"]["metadata"]["labels"]) {
+        errors.push(mismatch(spec));
+    }
+    errors.extend(lasting_template(spec, "StatefulSet"));
+    errors
+}
+
+fn job(spec: &Value, update: bool) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for name in ["parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"] {
+        errors.extend(not_negative(&spec[name], &format!("spec.{name}")));
+    }
+    if update {
+        return errors;
+    }
+    errors.extend(template_errors(&spec["template"], "spec.template"));
+    let policy = &spec["template"]["spec"]["restartPolicy"];
+    if policy == "Always" {
+        let detail = "valid values: \"OnFailure\", \"Never\"";
+        errors.push(FieldError::required("spec.template.spec.restartPolicy", detail));
+    }
+    errors
+}
