@@ -27,6 +27,22 @@ impl Streak {
     }
 }
 
+/// Pauses between probes. The real kubelet probes at once when a container starts (1.20) and then each period; until the
+/// first success asking more often costs nothing here and makes Ready prompt.
+struct Pace {
+    next: Duration,
+    period: Duration,
+}
+
+impl Pace {
+    /// The pause before the next probe; `eager` while nothing is decided yet.
+    fn pause(&mut self, eager: bool) -> Duration {
+        let pause = if eager { self.next } else { self.period };
+        self.next = (self.next * 2).min(self.period);
+        pause
+    }
+}
+
 /// Probes again and again: tells each failure to `failed` and each decision to `decided`; returns when that says so.
 pub(super) async fn watch(
     target: &Target,
@@ -41,7 +57,7 @@ pub(super) async fn watch(
     let timeout = seconds(probe.timeout_seconds, 1).max(Duration::from_secs(1));
     let (success, failure) = (probe.success_threshold.unwrap_or(1), probe.failure_threshold.unwrap_or(3));
     let mut streak = Streak::default();
-    let mut first = Duration::from_millis(50);
+    let mut pace = Pace { next: Duration::from_millis(50), period };
     loop {
         let result = match tokio::time::timeout(timeout, once(target, probe)).await {
             Ok(result) => result,
@@ -55,10 +71,7 @@ pub(super) async fn watch(
         {
             return;
         }
-        // The real kubelet probes at once when a container starts (1.20) and then each period; until the first success
-        // asking more often costs nothing here and makes Ready prompt.
-        let pause = if streak.good == 0 && streak.bad < failure && first < period { first } else { period };
-        first *= 2;
+        let pause = pace.pause(streak.good == 0 && streak.bad < failure);
         tokio::time::sleep(pause).await;
     }
 }
