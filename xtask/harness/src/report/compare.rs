@@ -52,7 +52,10 @@ fn steps(at: &str, first: &StepResult, second: &StepResult) -> Vec<Difference> {
         let of = |step: &StepResult| step.cells.get(name).unwrap_or(&absent).clone();
         put(format!("{at}: {name}"), of(first), of(second), true);
     }
-    put(format!("{at}: convergence"), class(first.converged_seconds), class(second.converged_seconds), false);
+    // A step that failed never got there; its verdict says so.
+    if first.failure.is_none() && second.failure.is_none() {
+        put(format!("{at}: convergence"), class(first.converged_seconds), class(second.converged_seconds), false);
+    }
     found
 }
 
