@@ -11,6 +11,11 @@ use super::Role;
 use super::layout::{BY_WORKER, LAN, NodeState, ROUTER, ROUTER_LAN};
 use crate::sys;
 
+/// The bridge's port for the node of that number.
+pub(super) fn port(number: usize) -> String {
+    format!("node{number}")
+}
+
 /// Network namespaces of a cluster by name: `fabric`, `router`, `lan`, and the nodes'.
 pub(crate) struct Fabric {
     pub(crate) namespaces: BTreeMap<String, OwnedFd>,
@@ -33,29 +38,46 @@ impl Fabric {
             &["link set lo up", "link add br0 type bridge stp_state 0 forward_delay 0", "link set br0 up"],
         )?;
         for (number, node) in nodes.iter().enumerate() {
-            fabric.sysctls(&node.name)?;
-            fabric.plug(&format!("node{number}"), &node.name)?;
-            let address = format!("addr add {}/16 dev eth0", node.address);
-            let gateway = format!("route add default via {ROUTER}");
-            fabric.ip(&node.name, &["link set lo up", &address, "link set eth0 up", &gateway])?;
-            fabric.no_offload(&node.name, "eth0")?;
+            fabric.node(number, node)?;
         }
         fabric.router(nodes)?;
         Ok(fabric)
     }
 
+    /// Gives a node that starts again a network of its own without a past, with the addresses it had.
+    ///
+    /// # Errors
+    /// With the commands that `ip` refused.
+    pub(crate) fn renew(&mut self, number: usize, node: &NodeState) -> Result<()> {
+        // The old namespace ends when the kernel comes to it; its device would keep the port's name until then.
+        self.ip("fabric", &[&format!("link del {}", port(number))])?;
+        self.namespaces.insert(node.name.clone(), sys::new_netns().context("making a network namespace")?);
+        self.node(number, node)
+    }
+
+    fn node(&self, number: usize, node: &NodeState) -> Result<()> {
+        self.sysctls(&node.name)?;
+        // The same whenever it starts, as with a real device: its neighbours remember it.
+        let [a, b, c, d] = node.address.octets();
+        self.plug(&port(number), &node.name, &format!("address 02:42:{a:02x}:{b:02x}:{c:02x}:{d:02x}"))?;
+        let address = format!("addr add {}/16 dev eth0", node.address);
+        let gateway = format!("route add default via {ROUTER}");
+        self.ip(&node.name, &["link set lo up", &address, "link set eth0 up", &gateway])?;
+        self.no_offload(&node.name, "eth0")
+    }
+
     /// Joins a namespace to the bridge by its `eth0`.
-    fn plug(&self, port: &str, name: &str) -> Result<()> {
+    fn plug(&self, port: &str, name: &str, options: &str) -> Result<()> {
         let target = self.get(name)?.as_raw_fd();
         let pid = std::process::id();
-        let add = format!("link add {port} type veth peer name eth0 netns /proc/{pid}/fd/{target}");
+        let add = format!("link add {port} type veth peer name eth0 {options} netns /proc/{pid}/fd/{target}");
         self.ip("fabric", &[&add, &format!("link set {port} master br0"), &format!("link set {port} up")])
     }
 
     fn router(&self, nodes: &[NodeState]) -> Result<()> {
         self.sysctls("router")?;
         self.sysctls("lan")?;
-        self.plug("router", "router")?;
+        self.plug("router", "router", "")?;
         let target = self.get("lan")?.as_raw_fd();
         let pid = std::process::id();
         let worker = nodes.iter().find(|node| node.role == Role::Worker).context("a cluster has a worker")?;

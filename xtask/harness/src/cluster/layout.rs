@@ -108,12 +108,17 @@ impl State {
             .with_context(|| format!("writing {}", path.display()))
     }
 
+    /// A file that is there while a node's end is wanted: its supervisor then starts it again.
+    pub(crate) fn restart_request(&self, node: &str) -> PathBuf {
+        dir(&self.name).join(format!("restart-{node}"))
+    }
+
     /// Cgroup of a node's kubelet.
     pub(crate) fn kubelet_cgroup(&self, node: &str) -> PathBuf {
         self.cgroup.join(node).join("kubelet")
     }
 
-    /// Cgroup of a host outside of the cluster.
+    /// Cgroup of a host outside of the cluster, or of what holds another namespace of its network.
     pub(crate) fn outside_cgroup(&self, name: &str) -> PathBuf {
         self.cgroup.join("_outside").join(name)
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::enter::{self, ALL};
+use super::fabric::port;
 use super::layout::{State, dir};
 use super::supervisor::Plan;
 use super::{Cluster, NodeInfo, Place, evidence, journal};
@@ -20,6 +21,8 @@ pub(crate) struct NetnsCluster {
 
 /// Time for the cluster's processes to start.
 const START: Duration = Duration::from_secs(60);
+/// Time for a node to end and start again.
+const RESTART: Duration = Duration::from_secs(30);
 
 impl NetnsCluster {
     /// The running cluster of that name.
@@ -179,6 +182,37 @@ impl Cluster for NetnsCluster {
 
     fn on_network_of(&self, node: &str, argv: &[String]) -> Result<Command> {
         Ok(enter::command(&self.harness(), self.node_pid(node)?, None, "net", argv))
+    }
+
+    fn restart_node(&self, node: &str) -> Result<()> {
+        let old = self.node_pid(node)?;
+        let request = self.state.restart_request(node);
+        std::fs::write(&request, "").with_context(|| format!("writing {}", request.display()))?;
+        // PID 1 of the node: all that runs there ends with it.
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(old), nix::sys::signal::Signal::SIGKILL)
+            .with_context(|| format!("ending node {node}"))?;
+        let deadline = Instant::now() + RESTART;
+        while request.exists() || self.node_pid(node).is_ok_and(|pid| pid == old) || self.node_pid(node).is_err() {
+            if Instant::now() > deadline {
+                bail!("node {node} did not start again within {RESTART:?}; see {}", dir(&self.state.name).display());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn set_link(&self, node: &str, up: bool) -> Result<()> {
+        self.node_pid(node)?;
+        let number = self.nodes.iter().position(|known| known.name == node).context("a node has a number")?;
+        let cgroup = self.state.outside_cgroup("fabric");
+        let pid = sys::cgroup_pids(&cgroup).first().copied().context("the cluster's bridge is gone")?;
+        // The far end, as if the cable were pulled: the node keeps its addresses and routes.
+        let argv = ["ip", "link", "set", "dev", &port(number), if up { "up" } else { "down" }].map(str::to_owned);
+        let output = enter::command(&self.harness(), pid, None, "net", &argv).output().context("starting ip")?;
+        if !output.status.success() {
+            bail!("{argv:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(())
     }
 
     fn dump(&self, dest: &Path) -> Result<()> {

@@ -56,7 +56,13 @@ pub(crate) fn start(state: &State, node: &NodeState, fabric: &Fabric, kubelet: K
     fs::write(&path, serde_json::to_vec(&config)?).with_context(|| format!("writing {}", path.display()))?;
     let cgroup = state.cgroup.join(&node.name);
     fs::create_dir_all(&cgroup).with_context(|| format!("creating {}", cgroup.display()))?;
-    let log = fs::File::create(base.join("logs").join(format!("kubelet-{}.log", node.name)))?;
+    let log = base.join("logs").join(format!("kubelet-{}.log", node.name));
+    // A node that starts again goes on in the same log.
+    let log = fs::File::options()
+        .create(true)
+        .append(true)
+        .open(&log)
+        .with_context(|| format!("opening {}", log.display()))?;
     let mut command = Command::new(state.bin_dir.join("harness"));
     command.arg("node-init").arg(&path).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     let network = fabric.get(&node.name)?.try_clone()?;

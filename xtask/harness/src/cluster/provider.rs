@@ -125,6 +125,9 @@ fn netns_lacks(control_plane: Option<&Path>) -> Vec<String> {
 /// # Errors
 /// If a cluster of that name runs.
 pub(crate) fn refuse_running(provider: Provider, name: &str, reuse: bool) -> Result<()> {
+    if provider == Provider::Kind {
+        kind::refuse_foreign(name)?;
+    }
     let (runs, way) = match provider {
         Provider::Existing => return Ok(()),
         Provider::Kind if reuse => (false, ""),

@@ -91,7 +91,7 @@ async fn supervise(plan: &Plan) -> Result<()> {
         let (repo, bin_dir, dest) = (plan.repo.clone(), plan.bin_dir.clone(), base.join("images"));
         tokio::task::spawn_blocking(move || image::materialize(&repo, &bin_dir, &dest))
     };
-    let fabric = Fabric::create(&nodes)?;
+    let mut fabric = Fabric::create(&nodes)?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.context("listening on 127.0.0.1")?;
     let port = listener.local_addr()?.port();
     let state = State {
@@ -117,18 +117,25 @@ async fn supervise(plan: &Plan) -> Result<()> {
     tokio::spawn(forward(listener, proxy, control_plane.address));
     images.await??;
     let mut children = Vec::new();
-    for name in ["router", "lan"] {
+    for name in ["fabric", "router", "lan"] {
         children.push(hold(&state, name, &fabric)?);
     }
+    let mut nodes = Vec::new();
     for node in &state.nodes {
-        children.push(node::start(&state, node, &fabric, kubelet_config(node))?);
+        nodes.push(node::start(&state, node, &fabric, kubelet_config(node))?);
     }
     state.save()?;
     let mut tick = tokio::time::interval(Duration::from_millis(250));
     loop {
         tick.tick().await;
         processes.tend()?;
-        for child in &mut children {
+        for (number, child) in nodes.iter_mut().enumerate() {
+            let node = &state.nodes[number];
+            if state.restart_request(&node.name).exists() && child.try_wait()?.is_some() {
+                *child = restart(&state, number, &mut fabric)?;
+            }
+        }
+        for child in children.iter_mut().chain(&mut nodes) {
             if let Some(status) = child.try_wait()? {
                 anyhow::bail!(
                     "process {} of the cluster ended: {status}; see {}",
@@ -138,6 +145,19 @@ async fn supervise(plan: &Plan) -> Result<()> {
             }
         }
     }
+}
+
+/// Starts a node again that has ended because somebody wanted it to. Its network is a new one, but for the node of the
+/// control plane, whose programs go on in theirs.
+fn restart(state: &State, number: usize, fabric: &mut Fabric) -> Result<Child> {
+    let node = &state.nodes[number];
+    sys::remove_cgroup(&state.cgroup.join(&node.name))?;
+    if node.role == Role::Worker {
+        fabric.renew(number, node)?;
+    }
+    let child = node::start(state, node, fabric, kubelet_config(node))?;
+    fs::remove_file(state.restart_request(&node.name)).context("taking the request to restart")?;
+    Ok(child)
 }
 
 /// Certificates and kubeconfigs.
@@ -194,7 +214,7 @@ fn kubelet_config(node: &NodeState) -> KubeletConfig {
     }
 }
 
-/// A process that keeps the namespace of a host outside of the cluster, so that others can find it by its cgroup.
+/// A process that keeps a namespace of the network (a host outside of the cluster, the bridge), so that others can find it by its cgroup.
 fn hold(state: &State, name: &str, fabric: &Fabric) -> Result<Child> {
     let cgroup = state.outside_cgroup(name);
     fs::create_dir_all(&cgroup)?;

@@ -89,7 +89,7 @@ impl Kubelet {
 
 /// Runs the kubelet until it is killed. As PID 1 of a node it starts itself once more and reaps the node's orphans: the
 /// processes that the kubelet itself has started must stay its own to wait for. A node ends with its kubelet and has no
-/// disk, so there are no pods of an earlier kubelet to be found.
+/// disk: of pods that an earlier one has run, only the API server still knows.
 ///
 /// # Errors
 /// If it cannot start.

@@ -1,8 +1,12 @@
 //! What a pod's status says, from what its containers do.
 
+use k8s_openapi::api::core::v1::ContainerStatus;
 use serde_json::{Value, json};
 
 use super::node::now;
+
+/// Exit code of a container whose end nobody has seen (as the real kubelet).
+const LOST: i32 = 255;
 
 /// How a container ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +55,22 @@ impl Live {
             started: false,
             sidecar: false,
         }
+    }
+
+    /// The container after what an earlier start of this node has said of it: if it has run, the node has ended under it,
+    /// and this is its next run.
+    pub(super) fn after(self, before: Option<&ContainerStatus>) -> Self {
+        let Some(before) = before else { return self };
+        let restarts = before.restart_count.max(0).unsigned_abs();
+        let state = before.state.clone().unwrap_or_default();
+        let began = match (state.running, state.terminated) {
+            (Some(running), _) => running.started_at,
+            (None, Some(ended)) => ended.started_at,
+            (None, None) => return Self { restarts, ..self },
+        };
+        let started = began.map_or_else(now, |time| time.0.to_string());
+        let last = Ended { code: LOST, started, finished: now(), message: "the node was started again".into() };
+        Self { restarts: restarts + 1, last: Some(last), ..self }
     }
 
     fn to_json(&self, uid: &str) -> Value {

@@ -81,3 +81,20 @@ fn a_sidecar_counts_while_it_runs_and_does_not_keep_a_pod_from_its_end() {
     board.init[0].doing = ended(143);
     assert_eq!(board.phase(), "Succeeded");
 }
+
+#[test]
+fn what_ran_before_the_node_was_started_again_is_a_restart() {
+    let of = |state: Value| -> Live {
+        let status =
+            json!({"name": "c", "image": "i", "imageID": "", "ready": true, "restartCount": 2, "state": state});
+        Live::new("c", "i", "ContainerCreating").after(Some(&serde_json::from_value(status).unwrap()))
+    };
+    let ran = of(json!({"running": {"startedAt": "2026-01-02T03:04:05Z"}}));
+    let told = ran.to_json("u");
+    assert_eq!(told["restartCount"], 3);
+    assert_eq!(told["lastState"]["terminated"]["exitCode"], 255);
+    assert_eq!(told["lastState"]["terminated"]["startedAt"], "2026-01-02T03:04:05Z");
+    let waited = of(json!({"waiting": {"reason": "ContainerCreating"}}));
+    assert_eq!((waited.restarts, waited.last), (2, None));
+    assert_eq!(Live::new("c", "i", "ContainerCreating").after(None).restarts, 0);
+}

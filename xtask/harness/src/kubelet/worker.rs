@@ -138,10 +138,15 @@ async fn end_of(life: &mut Option<JoinHandle<()>>) -> Result<(), tokio::task::Jo
 
 fn context(kubelet: Arc<Kubelet>, pod: Pod) -> Ctx {
     let spec = pod.spec.clone().unwrap_or_default();
+    let status = pod.status.clone().unwrap_or_default();
+    let before: Vec<_> =
+        status.init_container_statuses.into_iter().chain(status.container_statuses).flatten().collect();
     let containers = |list: Option<&Vec<Container>>| -> Vec<Live> {
         let live = |container: &Container| {
             let image = container.image.as_deref().unwrap_or_default();
-            Live { sidecar: is_sidecar(container), ..Live::new(&container.name, image, "ContainerCreating") }
+            let live =
+                Live { sidecar: is_sidecar(container), ..Live::new(&container.name, image, "ContainerCreating") };
+            live.after(before.iter().find(|status| status.name == container.name))
         };
         list.into_iter().flatten().map(live).collect()
     };

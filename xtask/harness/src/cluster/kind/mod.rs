@@ -75,6 +75,14 @@ pub(crate) fn runs(name: &str) -> Result<bool> {
     Ok(journal::of(name)?.is_some_and(|journal| journal.alive()))
 }
 
+/// Refuses a name that a kind cluster has which is not ours.
+///
+/// # Errors
+/// If there is one.
+pub(crate) fn refuse_foreign(name: &str) -> Result<()> {
+    if exists(name)? { Ok(()) } else { journal::refuse_foreign(name) }
+}
+
 /// Checks what can be checked before anything is made: the name and the configuration.
 ///
 /// # Errors
