@@ -2,10 +2,10 @@
 //! dies the datapath goes on without it.
 
 mod endpoints;
-mod nodes;
+pub mod nodes;
 mod peers;
 mod server;
-mod services;
+pub mod services;
 pub mod status;
 
 use std::collections::BTreeSet;
@@ -59,7 +59,7 @@ pub(crate) struct Shared {
     node_ip: Ipv4Addr,
     pod_cidr: Ipv4Net,
     natives: Vec<Native>,
-    datapath: Mutex<Datapath>,
+    datapath: Arc<Mutex<Datapath>>,
     pins: PathBuf,
     endpoints: Mutex<endpoints::Endpoints>,
     peers: Mutex<peers::Peers>,
@@ -87,7 +87,7 @@ pub async fn run(config_path: &Path) -> Result<()> {
     let mtu = natives.iter().map(|native| native.link.mtu).min().unwrap_or(1500);
     let shared = Arc::new(Shared {
         endpoints: Mutex::new(endpoints::Endpoints::open(Path::new(ENDPOINTS), pod_cidr, mtu)?),
-        datapath: Mutex::new(datapath),
+        datapath: Arc::new(Mutex::new(datapath)),
         peers: Mutex::default(),
         own: Mutex::default(),
         health: Health::default(),
@@ -109,8 +109,18 @@ async fn serve(shared: Arc<Shared>) -> Result<()> {
     let mut tasks = tokio::task::JoinSet::new();
     let (nodes_synced, nodes_ready) = tokio::sync::oneshot::channel();
     let (services_synced, services_ready) = tokio::sync::oneshot::channel();
-    tasks.spawn(nodes::run(shared.clone(), nodes_synced));
-    tasks.spawn(services::run(shared.clone(), services_synced));
+    tasks.spawn({
+        let (client, health) = (shared.client.clone(), shared.health.clone());
+        let shared = shared.clone();
+        async move { nodes::run(client, &shared.node_name, shared.clone(), health, nodes_synced).await }
+    });
+    let services = services::Services {
+        client: shared.client.clone(),
+        maps: shared.datapath.clone(),
+        health: shared.health.clone(),
+        enabled: shared.config.kube_proxy_replacement.0,
+    };
+    tasks.spawn(services::run(services, services_synced));
     tasks.spawn(own_addresses(shared.clone()));
     tasks.spawn(sweep_flows(shared.clone()));
     let ready = async {

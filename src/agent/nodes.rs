@@ -1,6 +1,7 @@
 //! Following the Nodes: routes to their podCIDRs, and which addresses are nodes'.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use futures::{StreamExt, TryStreamExt};
 use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::Node;
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use portolan_ebpf::{NODE_ADDR_LOCAL, NODE_ADDR_REMOTE};
 use tokio::sync::oneshot;
 
@@ -18,6 +19,7 @@ use super::Shared;
 use crate::node::devices;
 use crate::node::routes::{self, Peer};
 use crate::sys::netlink::Netlink;
+use crate::telemetry::health::Health;
 
 /// Waits until this node has a podCIDR, and returns it.
 pub(super) async fn wait_for_pod_cidr(api: &Api<Node>, name: &str) -> Result<Ipv4Net> {
@@ -83,44 +85,77 @@ impl Nodes {
             watcher::Event::Delete(node) => self.all.remove(&node.name_any()).is_some(),
         }
     }
-}
 
-fn others(shared: &Shared, nodes: &Nodes) -> Vec<Peer> {
-    nodes.all.values().filter(|peer| peer.name != shared.node_name).cloned().collect()
+    fn others(&self, own_name: &str) -> Vec<Peer> {
+        self.all.values().filter(|peer| peer.name != own_name).cloned().collect()
+    }
 }
 
 /// How often the routes are looked at: the kernel takes them away with a link that goes down, and says nothing when it
 /// comes back.
 const ROUTES_PERIOD: Duration = Duration::from_secs(1);
 
-/// Follows the Nodes until the watch ends for good.
-pub(super) async fn run(shared: Arc<Shared>, synced: oneshot::Sender<()>) -> Result<()> {
+/// What of a node follows the other nodes.
+pub trait Neighbourhood: Send + Sync {
+    /// Makes the node's routes lead to just these.
+    fn set_routes(&self, peers: Vec<Peer>) -> impl Future<Output = Result<()>> + Send;
+    /// Makes just these known as nodes.
+    fn set_peers(&self, peers: Vec<Peer>) -> impl Future<Output = Result<()>> + Send;
+}
+
+impl Neighbourhood for Shared {
+    async fn set_routes(&self, peers: Vec<Peer>) -> Result<()> {
+        if !self.config.auto_direct_node_routes {
+            return Ok(());
+        }
+        tokio::task::spawn_blocking(move || routes::reconcile(&mut Netlink::open()?, &peers)).await?
+    }
+
+    async fn set_peers(&self, peers: Vec<Peer>) -> Result<()> {
+        self.peers.lock().await.set(peers);
+        write_addresses(self).await
+    }
+}
+
+/// Follows the Nodes, all but the one that is named, until the watch ends for good. `synced` is told when `network` is
+/// true for the first time.
+///
+/// # Errors
+/// If the watch ends for good.
+pub async fn run(
+    client: Client,
+    own_name: &str,
+    network: Arc<impl Neighbourhood>,
+    health: Health,
+    synced: oneshot::Sender<()>,
+) -> Result<()> {
     let mut synced = Some(synced);
     let mut nodes = Nodes::default();
-    let api = Api::<Node>::all(shared.client.clone());
+    let api = Api::<Node>::all(client);
     let mut events = watcher::watcher(api, watcher::Config::default()).default_backoff().boxed();
     let mut repair = tokio::time::interval(ROUTES_PERIOD);
     loop {
         let event = tokio::select! {
-            event = events.try_next() => event,
+            biased;
             _ = repair.tick(), if synced.is_none() => {
-                shared.health.note("routes", set_routes(&shared, others(&shared, &nodes)).await);
+                health.note("routes", network.set_routes(nodes.others(own_name)).await);
                 continue;
             }
+            event = events.try_next() => event,
         };
         let event = match event {
             Ok(Some(event)) => event,
             Ok(None) => bail!("the watch of nodes ended"),
             Err(error) => {
-                shared.health.note::<()>("nodes", Err(error).context("watching nodes"));
+                health.note::<()>("nodes", Err(error).context("watching nodes"));
                 continue;
             }
         };
         if !nodes.take(event) {
             continue;
         }
-        let done = follow(&shared, others(&shared, &nodes)).await;
-        if shared.health.note("nodes", done).is_some()
+        let done = follow(&*network, nodes.others(own_name)).await;
+        if health.note("nodes", done).is_some()
             && let Some(synced) = synced.take()
         {
             // The receiver is gone only if the agent is ending.
@@ -129,10 +164,9 @@ pub(super) async fn run(shared: Arc<Shared>, synced: oneshot::Sender<()>) -> Res
     }
 }
 
-async fn follow(shared: &Shared, peers: Vec<Peer>) -> Result<()> {
-    set_routes(shared, peers.clone()).await?;
-    shared.peers.lock().await.set(peers);
-    write_addresses(shared).await
+async fn follow(network: &impl Neighbourhood, peers: Vec<Peer>) -> Result<()> {
+    network.set_routes(peers.clone()).await?;
+    network.set_peers(peers).await
 }
 
 /// Looks at the node's own addresses and tells the datapath if they changed.
@@ -146,13 +180,6 @@ pub(super) async fn refresh_own_addresses(shared: &Shared) -> Result<()> {
         *known = own;
     }
     write_addresses(shared).await
-}
-
-async fn set_routes(shared: &Shared, peers: Vec<Peer>) -> Result<()> {
-    if !shared.config.auto_direct_node_routes {
-        return Ok(());
-    }
-    tokio::task::spawn_blocking(move || routes::reconcile(&mut Netlink::open()?, &peers)).await?
 }
 
 async fn write_addresses(shared: &Shared) -> Result<()> {

@@ -9,14 +9,15 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Service as ApiService;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use portolan_core::datapath::Planner;
 use portolan_core::service::{Endpoint, Port, Protocol, Service, ServiceName, Slice, service_ports};
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, oneshot};
 
-use super::{AUDIT_PERIOD, Shared};
+use super::AUDIT_PERIOD;
 use crate::api::strings::{LABEL_HEADLESS, LABEL_SERVICE_NAME, LABEL_SERVICE_PROXY_NAME};
-use crate::datapath::read;
+use crate::datapath::ServiceMaps;
+use crate::telemetry::health::Health;
 
 /// The world as the API server tells it.
 #[derive(Default)]
@@ -35,27 +36,48 @@ enum Event {
     Slice(watcher::Event<EndpointSlice>),
 }
 
-/// Follows until a watch ends for good.
-pub(super) async fn run(shared: Arc<Shared>, synced: oneshot::Sender<()>) -> Result<()> {
+/// What the loop runs on.
+pub struct Services<M> {
+    /// The API server.
+    pub client: Client,
+    /// Where frontends and backends are written.
+    pub maps: Arc<Mutex<M>>,
+    /// Where the loop says how it goes.
+    pub health: Health,
+    /// Whether Services are carried at all; otherwise nothing is written.
+    pub enabled: bool,
+}
+
+/// Follows until a watch ends for good. `synced` is told when the maps are true for the first time.
+///
+/// # Errors
+/// If a watch ends for good, or the maps cannot be read.
+pub async fn run<M: ServiceMaps>(this: Services<M>, synced: oneshot::Sender<()>) -> Result<()> {
     let mut synced = Some(synced);
     // kube-proxy's selection: not headless ones, not another proxy's.
     let ours = watcher::Config::default().labels(&format!("!{LABEL_HEADLESS},!{LABEL_SERVICE_PROXY_NAME}"));
-    let services = watcher::watcher(Api::<ApiService>::all(shared.client.clone()), ours.clone()).default_backoff();
-    let slices = watcher::watcher(Api::<EndpointSlice>::all(shared.client.clone()), ours).default_backoff();
+    let services = watcher::watcher(Api::<ApiService>::all(this.client.clone()), ours.clone()).default_backoff();
+    let slices = watcher::watcher(Api::<EndpointSlice>::all(this.client.clone()), ours).default_backoff();
     let mut events = futures::stream::select(
         services.map(|event| event.map(Event::Service)),
         slices.map(|event| event.map(Event::Slice)),
     )
     .boxed();
     let mut index = Index::default();
-    let mut planner = Planner::adopt(read::tables(&shared.pins)?);
+    let mut planner = Planner::adopt(this.maps.lock().await.tables()?);
     let mut audit = tokio::time::interval(AUDIT_PERIOD);
     loop {
         tokio::select! {
+            biased;
+            _ = audit.tick() => {
+                if index.synced() {
+                    this.health.note("service-audit", this.repair(&mut planner).await);
+                }
+            }
             event = events.next() => match event {
                 None => bail!("the watches of services ended"),
                 Some(Err(error)) => {
-                    shared.health.note::<()>("services", Err(error).context("watching services"));
+                    this.health.note::<()>("services", Err(error).context("watching services"));
                     continue;
                 }
                 Some(Ok(event)) => {
@@ -65,22 +87,17 @@ pub(super) async fn run(shared: Arc<Shared>, synced: oneshot::Sender<()>) -> Res
                     }
                 }
             },
-            _ = audit.tick() => {
-                if index.synced() {
-                    shared.health.note("service-audit", repair(&shared, &mut planner).await);
-                }
-            }
         }
         // Nothing is written, and above all nothing deleted, before both lists are complete.
         if !index.synced() {
             continue;
         }
-        let done = publish(&shared, &index, &mut planner).await;
+        let done = this.publish(&index, &mut planner).await;
         if done.is_err() {
             // What was written is not known: look.
-            planner = Planner::adopt(read::tables(&shared.pins)?);
+            planner = Planner::adopt(this.maps.lock().await.tables()?);
         }
-        if shared.health.note("services", done).is_some()
+        if this.health.note("services", done).is_some()
             && let Some(synced) = synced.take()
         {
             // The receiver is gone only if the agent is ending.
@@ -89,31 +106,34 @@ pub(super) async fn run(shared: Arc<Shared>, synced: oneshot::Sender<()>) -> Res
     }
 }
 
-async fn publish(shared: &Shared, index: &Index, planner: &mut Planner) -> Result<()> {
-    if !shared.config.kube_proxy_replacement.0 {
-        return Ok(());
+impl<M: ServiceMaps> Services<M> {
+    async fn publish(&self, index: &Index, planner: &mut Planner) -> Result<()> {
+        if !self.enabled {
+            return Ok(());
+        }
+        let desired = service_ports(&index.services, index.slices.values());
+        let ops = planner.plan(&desired);
+        if ops.is_empty() {
+            return Ok(());
+        }
+        tracing::debug!(ops = ops.len(), "writing services");
+        self.maps.lock().await.apply(&ops)
     }
-    let desired = service_ports(&index.services, index.slices.values());
-    let ops = planner.plan(&desired);
-    if ops.is_empty() {
-        return Ok(());
-    }
-    tracing::debug!(ops = ops.len(), "writing services");
-    shared.datapath.lock().await.apply(&ops)
-}
 
-/// Compares the kernel with what was written; a difference is somebody else's doing.
-async fn repair(shared: &Shared, planner: &mut Planner) -> Result<()> {
-    let repaired = shared.datapath.lock().await.repair()?;
-    if !repaired.is_empty() {
-        tracing::warn!(maps = ?repaired, "maps were changed by somebody else; wrote them again");
+    /// Compares the kernel with what was written; a difference is somebody else's doing.
+    async fn repair(&self, planner: &mut Planner) -> Result<()> {
+        let mut maps = self.maps.lock().await;
+        let repaired = maps.repair_others()?;
+        if !repaired.is_empty() {
+            tracing::warn!(maps = ?repaired, "maps were changed by somebody else; wrote them again");
+        }
+        let kernel = maps.tables()?;
+        if kernel != *planner.tables() {
+            tracing::warn!("the service maps were changed by somebody else; writing them again");
+            *planner = Planner::adopt(kernel);
+        }
+        Ok(())
     }
-    let kernel = read::tables(&shared.pins)?;
-    if kernel != *planner.tables() {
-        tracing::warn!("the service maps were changed by somebody else; writing them again");
-        *planner = Planner::adopt(kernel);
-    }
-    Ok(())
 }
 
 impl Index {

@@ -9,6 +9,7 @@ pub mod flows;
 mod links;
 mod programs;
 pub mod read;
+mod service_maps;
 mod shape;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ use programs::Programs;
 
 pub use links::LinkName;
 pub use programs::SOCK_ADDRS;
+pub use service_maps::ServiceMaps;
 pub use shape::pin_dir;
 
 /// A writable hash map of the ABI's types.

@@ -3,17 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::runtime::events::EventType;
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use super::clock::Clock;
 use super::lease::REQUEST_TIMEOUT;
 
 /// Events that wait to be sent. More than that are not told: they are for people, and must hold nothing up.
@@ -43,9 +44,9 @@ pub struct Notes(mpsc::Sender<Note>);
 impl Notes {
     /// Sends Events until the last clone is gone. `controller` and `instance` name who tells.
     #[must_use]
-    pub fn start(client: Client, controller: &'static str, instance: String) -> Self {
+    pub fn start(client: Client, controller: &'static str, instance: String, clock: Arc<dyn Clock>) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
-        tokio::spawn(Publisher { client, controller, instance, counts: BTreeMap::new() }.run(receiver));
+        tokio::spawn(Publisher { client, controller, instance, clock, counts: BTreeMap::new() }.run(receiver));
         Self(sender)
     }
 
@@ -61,6 +62,7 @@ struct Publisher {
     client: Client,
     controller: &'static str,
     instance: String,
+    clock: Arc<dyn Clock>,
     /// How often each was told.
     counts: BTreeMap<String, i32>,
 }
@@ -95,7 +97,7 @@ impl Publisher {
                 }
             }
         }
-        let series = json!({"series": {"count": told + 1, "lastObservedTime": MicroTime(Timestamp::now())}});
+        let series = json!({"series": {"count": told + 1, "lastObservedTime": MicroTime(self.clock.wall())}});
         match api.patch(&name, &PatchParams::default(), &Patch::Merge(series)).await {
             // It has aged out; the next time it is a new one.
             Err(kube::Error::Api(status)) if status.code == 404 => {
@@ -117,7 +119,7 @@ impl Publisher {
                 namespace: Some(namespace.to_owned()),
                 ..ObjectMeta::default()
             },
-            event_time: Some(MicroTime(Timestamp::now())),
+            event_time: Some(MicroTime(self.clock.wall())),
             action: Some("Allocate".to_owned()),
             reason: Some(note.reason.to_owned()),
             note: Some(bounded(&note.text).to_owned()),

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
 use tokio::sync::Notify;
 
 use super::clock::Clock;
@@ -48,6 +49,12 @@ impl Fence {
     #[must_use]
     pub fn now(&self) -> Duration {
         self.0.clock.now()
+    }
+
+    /// The time of day.
+    #[must_use]
+    pub fn wall(&self) -> Timestamp {
+        self.0.clock.wall()
     }
 
     /// Whether a write may be sent now.

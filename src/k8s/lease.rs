@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Client};
 
@@ -158,7 +157,7 @@ impl<S: Store> Leadership<S> {
     }
 
     fn spec(&self, old: &LeaseSpec) -> LeaseSpec {
-        let now = MicroTime(Timestamp::now());
+        let now = MicroTime(self.fence.wall());
         let ours = old.holder_identity.as_deref() == Some(&self.identity);
         LeaseSpec {
             holder_identity: Some(self.identity.clone()),

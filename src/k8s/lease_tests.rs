@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures::FutureExt;
+use k8s_openapi::jiff::Timestamp;
 
 use super::*;
 use crate::k8s::clock::Clock;
@@ -23,6 +24,10 @@ impl Clock for Standing {
             u64::MAX => Duration::MAX,
             seconds => Duration::from_secs(seconds),
         }
+    }
+
+    fn wall(&self) -> Timestamp {
+        Timestamp::UNIX_EPOCH
     }
 }
 

@@ -13,11 +13,11 @@ pub(super) struct Wanted<'a> {
 
 /// The condition as it should stand, given those that stand: `lastTransitionTime` moves only with the status. An object
 /// without a generation (Services had none for long) has none observed; the API drops a zero, and it would differ for ever.
-pub(super) fn render(present: &[Condition], wanted: &Wanted<'_>, generation: Option<i64>) -> Condition {
+pub(super) fn render(present: &[Condition], wanted: &Wanted<'_>, generation: Option<i64>, now: Timestamp) -> Condition {
     let old = present.iter().find(|condition| condition.type_ == wanted.kind);
     let since = old.filter(|condition| condition.status == wanted.status);
     // The API keeps whole seconds; with a fraction every comparison would differ.
-    let now = || Time(Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default());
+    let now = || Time(Timestamp::from_second(now.as_second()).unwrap_or_default());
     Condition {
         type_: wanted.kind.to_owned(),
         status: wanted.status.to_owned(),

@@ -7,10 +7,11 @@ mod pool_status;
 mod service_status;
 mod writes;
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures::StreamExt;
@@ -19,12 +20,14 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::api::config::Config;
 use crate::api::pool::CiliumLoadBalancerIPPool;
 use crate::api::strings::{FIELD_MANAGER, LEASE, NAMESPACE};
 use crate::k8s::client;
-use crate::k8s::clock::BootClock;
+use crate::k8s::clock::{Clock, SystemClock};
 use crate::k8s::events::Notes;
 use crate::k8s::fence::Fence;
 use crate::k8s::lease::{self, ApiStore, Leadership};
@@ -72,32 +75,17 @@ pub async fn run(args: &Args) -> Result<()> {
     let mut terminate =
         tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).context("listening for SIGTERM")?;
 
-    let state = State::default();
-    let fence = Fence::new(Arc::new(BootClock));
-    let store = ApiStore::new(client.clone(), NAMESPACE, LEASE);
-    let leadership = Leadership::new(store, identity.clone(), fence.clone());
-    let (stop, stopped) = oneshot::channel();
-    let keeper = tokio::spawn(keep_lease(leadership, state.clone(), stopped));
-    let health = tokio::spawn({
-        let state = state.clone();
-        server::serve(listener, move |path| state.answer(path))
-    });
-    let operator = Operator { notes: Notes::start(client.clone(), FIELD_MANAGER, identity), client, fence, state };
-    let following = operator.follow();
-    tokio::pin!(following);
-    let outcome = tokio::select! {
-        outcome = &mut following => outcome,
-        served = health => served.context("the health port")?.context("the health port"),
-        _ = terminate.recv() => {
-            tracing::info!("terminating; releasing the lease");
-            operator.fence.close();
-            // What is on its way comes to its end first: a successor may write as soon as the lease is released.
-            following.await
-        }
-    };
-    let _ = stop.send(());
-    let released = keeper.await.context("the lease's keeper")?;
-    outcome.and(released)
+    let operator = Operator::new(client, identity, Arc::new(SystemClock));
+    let state = operator.state.clone();
+    let health = tokio::spawn(server::serve(listener, move |path| state.answer(path)));
+    operator
+        .serve(async move {
+            tokio::select! {
+                served = health => served.context("the health port")?.context("the health port"),
+                _ = terminate.recv() => Ok(()),
+            }
+        })
+        .await
 }
 
 /// Takes and renews the lease until told to stop; then releases it.
@@ -110,8 +98,9 @@ async fn keep_lease(
     period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = period.tick() => {}
+            biased;
             _ = &mut stopped => break,
+            _ = period.tick() => {}
         }
         let round = leadership.round().await;
         state.health.note(health::LEASE, round);
@@ -119,16 +108,55 @@ async fn keep_lease(
     leadership.release().await.context("releasing the lease")
 }
 
-struct Operator {
+/// The control loops of one operator. All that they meet comes from outside: a client, a name and the clocks. Sockets,
+/// signals and files are the business of [`run`].
+pub struct Operator {
     client: Client,
+    identity: String,
+    clock: Arc<dyn Clock>,
     fence: Fence,
     state: State,
-    notes: Notes,
 }
 
 impl Operator {
+    /// An operator that does not run yet. `identity` is its name in the lease.
+    #[must_use]
+    pub fn new(client: Client, identity: String, clock: Arc<dyn Clock>) -> Self {
+        let fence = Fence::new(Arc::clone(&clock));
+        Self { client, identity, clock, fence, state: State::default() }
+    }
+
+    /// Runs until `stop` is done: then what is on its way comes to its end and the lease is released. An operator whose
+    /// future is dropped ends like a process that is killed.
+    ///
+    /// # Errors
+    /// If a watch ends for good, `stop` says so, or the lease cannot be released.
+    pub async fn serve(self, stop: impl Future<Output = Result<()>>) -> Result<()> {
+        let store = ApiStore::new(self.client.clone(), NAMESPACE, LEASE);
+        let leadership = Leadership::new(store, self.identity.clone(), self.fence.clone());
+        let (end, ended) = oneshot::channel();
+        let mut keeper = JoinSet::new();
+        keeper.spawn(keep_lease(leadership, self.state.clone(), ended));
+        let notes = Notes::start(self.client.clone(), FIELD_MANAGER, self.identity.clone(), Arc::clone(&self.clock));
+        let following = self.follow(&notes);
+        tokio::pin!(following);
+        let outcome = tokio::select! {
+            biased;
+            outcome = &mut following => outcome,
+            stopped = stop => {
+                tracing::info!("terminating; releasing the lease");
+                self.fence.close();
+                // What is on its way comes to its end first: a successor may write as soon as the lease is released.
+                following.await.and(stopped)
+            }
+        };
+        let _ = end.send(());
+        let released = keeper.join_next().await.context("the lease's keeper is gone")?.context("the lease's keeper")?;
+        outcome.and(released)
+    }
+
     /// Follows pools and Services until the fence is closed.
-    async fn follow(&self) -> Result<()> {
+    async fn follow(&self, notes: &Notes) -> Result<()> {
         let pools = Api::<CiliumLoadBalancerIPPool>::all(self.client.clone());
         let services = Api::<Service>::all(self.client.clone());
         let config = watcher::Config::default();
@@ -142,6 +170,8 @@ impl Operator {
         let mut retry: Option<Instant> = None;
         while !self.fence.is_closed() {
             tokio::select! {
+                // In order, so that a run can be repeated; none of the first three is ready for long.
+                biased;
                 () = self.fence.changed() => {}
                 () = until(retry) => {}
                 _ = beat.tick() => {
@@ -162,7 +192,7 @@ impl Operator {
             }
             self.state.set_ready();
             if self.fence.may_write() {
-                let done = self.carry_out(&mut index).await;
+                let done = self.carry_out(&mut index, notes).await;
                 let done = self.state.health.note(health::IPAM, done);
                 retry = if done.is_some() { None } else { Some(Instant::now() + RETRY) };
             }
@@ -186,8 +216,8 @@ impl Operator {
 
     /// Plans the world and writes what differs. What was written counts as seen, so that the next plan builds on it. What
     /// the fence held back is planned anew when the lease is held again.
-    async fn carry_out(&self, index: &mut Index) -> Result<()> {
-        let mut answers = futures::stream::iter(writes::needed(index))
+    async fn carry_out(&self, index: &mut Index, notes: &Notes) -> Result<()> {
+        let mut answers = futures::stream::iter(writes::needed(index, self.clock.wall()))
             .map(|write| async move {
                 // The lease's arithmetic rests on no write being on its way for longer than this.
                 let sent = tokio::time::timeout(lease::REQUEST_TIMEOUT, write.send(&self.client));
@@ -203,7 +233,7 @@ impl Operator {
             match answer {
                 Ok(Some(done)) => {
                     index.take(done.event);
-                    done.notes.into_iter().for_each(|note| self.notes.tell(note));
+                    done.notes.into_iter().for_each(|note| notes.tell(note));
                 }
                 Ok(None) => {}
                 Err(error) => failures.push(format!("{error:#}")),
@@ -222,7 +252,7 @@ impl Operator {
 
 async fn until(at: Option<Instant>) {
     match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
+        Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

@@ -1,6 +1,7 @@
 //! The status of a pool: conditions only, some of which count.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use portolan_core::ipam::{Pool, PoolResult};
 use serde_json::{Value, json};
@@ -11,9 +12,14 @@ use crate::api::strings as names;
 
 /// The server-side apply that the pool needs, if any: our conditions and nothing else, so that others keep theirs. It
 /// holds for one resourceVersion, so that a stale count cannot win.
-pub(super) fn needed(object: &CiliumLoadBalancerIPPool, pool: &Pool, result: &PoolResult) -> Option<Value> {
+pub(super) fn needed(
+    object: &CiliumLoadBalancerIPPool,
+    pool: &Pool,
+    result: &PoolResult,
+    now: Timestamp,
+) -> Option<Value> {
     let present = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let wanted = conditions(object, present, pool, result);
+    let wanted = conditions(object, present, pool, result, now);
     if wanted.iter().all(|condition| present.contains(condition)) {
         return None;
     }
@@ -30,9 +36,10 @@ fn conditions(
     present: &[Condition],
     pool: &Pool,
     result: &PoolResult,
+    now: Timestamp,
 ) -> Vec<Condition> {
     let render = |kind: &str, status: &str, reason: &str, message: &str| {
-        render(present, &Wanted { kind, status, reason, message }, object.metadata.generation)
+        render(present, &Wanted { kind, status, reason, message }, object.metadata.generation, now)
     };
     let count = |kind: &str, count: u128| render(kind, "Unknown", names::REASON_NONE, &count.to_string());
     let mut all = vec![

@@ -15,7 +15,7 @@ fn conditions(spec: &Value, present: &Value) -> Vec<Condition> {
     let mut index = Index::default();
     index.take(Event::Pool(watcher::Event::Apply(object.clone())));
     let world = index.world();
-    match needed(&object, &world.pools["p"], &plan(&world).pools["p"]) {
+    match needed(&object, &world.pools["p"], &plan(&world).pools["p"], Timestamp::UNIX_EPOCH) {
         None => Vec::new(),
         Some(body) => {
             assert_eq!(body["metadata"]["resourceVersion"], "7", "a stale write must not win");

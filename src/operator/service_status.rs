@@ -1,6 +1,7 @@
 //! The status of a Service: addresses and our condition, in one write, so that neither stands without the other.
 
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::jiff::Timestamp;
 use kube::runtime::events::EventType;
 use kube::{Resource, ResourceExt};
 use portolan_core::ipam::{Refusal, ServiceResult, World};
@@ -25,22 +26,29 @@ pub(super) fn needed(
     name: &ServiceName,
     service: &Service,
     result: Option<&ServiceResult>,
+    now: Timestamp,
 ) -> Option<Change> {
     match result {
-        Some(result) => serve(world, name, service, result),
+        Some(result) => serve(world, name, service, result, now),
         None if is_ours(service) => None,
         None => withdraw(service),
     }
 }
 
-fn serve(world: &World, name: &ServiceName, service: &Service, result: &ServiceResult) -> Option<Change> {
+fn serve(
+    world: &World,
+    name: &ServiceName,
+    service: &Service,
+    result: &ServiceResult,
+    now: Timestamp,
+) -> Option<Change> {
     let present = service.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
     let texts: Vec<(&str, String)> = result.refusals.iter().map(refusal_text).collect();
     let message = texts.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("; ");
     // Of several refusals the last one gives the reason, as peers have it.
     let (status, reason) = texts.last().map_or(("True", names::REASON_SATISFIED), |(reason, _)| ("False", *reason));
     let wanted = Wanted { kind: names::CONDITION_SATISFIED, status, reason, message: &message };
-    let condition = render(&present, &wanted, service.metadata.generation);
+    let condition = render(&present, &wanted, service.metadata.generation, now);
     let before = ingress(service);
     let moved = before != result.ingress;
     if !moved && present.contains(&condition) {

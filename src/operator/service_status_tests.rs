@@ -16,7 +16,7 @@ fn change(pool: Value, service: Value) -> Option<Change> {
     index.take(Event::Service(watcher::Event::Apply(service.clone())));
     let world = index.world();
     let name = index.services.all.keys().next().unwrap();
-    needed(&world, name, &service, plan(&world).services.get(name))
+    needed(&world, name, &service, plan(&world).services.get(name), Timestamp::UNIX_EPOCH)
 }
 
 fn balancer(spec: &Value, status: &Value) -> Value {

@@ -4,6 +4,7 @@
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::watcher;
 use kube::{Api, Client};
@@ -62,15 +63,15 @@ fn settled<T>(answer: kube::Result<T>) -> kube::Result<Option<T>> {
 }
 
 /// The writes that the world needs now.
-pub(super) fn needed(index: &Index) -> Vec<Write> {
+pub(super) fn needed(index: &Index, now: Timestamp) -> Vec<Write> {
     let world = index.world();
     let plan = plan(&world);
     let services = index.services.all.iter().filter_map(|(name, service)| {
-        let change = service_status::needed(&world, name, service, plan.services.get(name))?;
+        let change = service_status::needed(&world, name, service, plan.services.get(name), now)?;
         Some(Write::Service(name.clone(), change))
     });
     let pools = index.pools.all.iter().filter_map(|(name, object)| {
-        let body = pool_status::needed(object, world.pools.get(name)?, plan.pools.get(name)?)?;
+        let body = pool_status::needed(object, world.pools.get(name)?, plan.pools.get(name)?, now)?;
         Some(Write::Pool(name.clone(), body))
     });
     services.chain(pools).collect()
