@@ -29,7 +29,7 @@ use crate::registry::{Registry, discovery, openapi};
 use crate::request::{Accepted, Form, Query, Target, negotiate};
 use crate::schema::builtin;
 use crate::state::State;
-use crate::store::{Durability, LogError, Retention, Store};
+use crate::store::{Durability, Event, LogError, Retention, Store, TooOld};
 use crate::verbs::{Call, Written, create, delete, evict, locked, patch, read, scale, update};
 use crate::view::{Include, render};
 use crate::watch::Watch;
@@ -164,6 +164,14 @@ impl ApiServer {
     /// What the server takes for now.
     pub fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&locked(&self.state).clock)
+    }
+
+    /// What was written to a resource (`/services`, `apps/deployments`) after a revision, oldest first.
+    ///
+    /// # Errors
+    /// If that much of history is gone.
+    pub fn history(&self, resource: &str, after: u64) -> Result<Vec<Event>, TooOld> {
+        locked(&self.state).store.events_after(&Arc::from(resource), after, usize::MAX)
     }
 
     /// Answers one request.

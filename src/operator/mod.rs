@@ -173,7 +173,8 @@ impl Operator {
                 // In order, so that a run can be repeated; none of the first three is ready for long.
                 biased;
                 () = self.fence.changed() => {}
-                () = until(retry) => {}
+                // Without the lease the fence wakes the loop again; a moment that has passed would wake it for ever.
+                () = until(retry) => retry = None,
                 _ = beat.tick() => {
                     self.state.beat();
                     continue;

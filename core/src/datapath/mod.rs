@@ -173,11 +173,15 @@ impl Planner {
             }
         }
         // A frontend that moves between two services must find backends on either side of the move: services that have
-        // some come before the frontends, services that lose their last one after.
-        let changed = |with_backends: bool| {
+        // some come before the frontends, services that lose their last one after. One that is new has none to lose, and
+        // no frontend may name a service that is not there.
+        let changed = |before: bool| {
             let tables = &self.tables;
             live.iter()
-                .filter(move |(id, entry)| (entry.count > 0) == with_backends && tables.services.get(id) != Some(entry))
+                .filter(move |(id, entry)| {
+                    let present = tables.services.get(id);
+                    (entry.count > 0 || present.is_none()) == before && present != Some(entry)
+                })
                 .map(|(id, entry)| Op::PutService(*id, *entry))
         };
         ops.extend(changed(true));

@@ -69,6 +69,9 @@ proptest! {
             }
             for op in planner.plan(&world) {
                 kernel.apply(&op);
+                for key in kernel.frontends.keys().filter(|key| key.port != 0) {
+                    prop_assert!(kernel.resolve(key).is_some(), "{key:?} dangles after {op:?}");
+                }
                 for (key, old) in &before {
                     let Some(new) = after.get(key) else { continue };
                     if old.is_empty() || new.is_empty() {
