@@ -50,29 +50,39 @@ impl<K: Ord, T: ResourceExt> Objects<K, T> {
                 self.fresh.insert(key(&object), object);
             }
             watcher::Event::InitDone => {
-                self.all = std::mem::take(&mut self.fresh);
+                let listed = std::mem::take(&mut self.fresh);
+                self.replace(listed);
                 self.synced = true;
             }
-            watcher::Event::Apply(object) => {
-                let key = key(&object);
-                // An answer to our own write may be newer than what the watch tells next.
-                if self.all.get(&key).is_none_or(|known| !newer(known, &object)) {
-                    self.all.insert(key, object);
-                }
-            }
+            watcher::Event::Apply(object) => self.put(key(&object), object),
             watcher::Event::Delete(object) => {
-                self.all.remove(&key(&object));
+                let key = key(&object);
+                if self.all.get(&key).is_none_or(|known| !newer(known, &object)) {
+                    self.all.remove(&key);
+                }
             }
         }
     }
+
+    /// An answer to a request of ours may be newer than what the watch tells next.
+    fn put(&mut self, key: K, object: T) {
+        if self.all.get(&key).is_none_or(|known| !newer(known, &object)) {
+            self.all.insert(key, object);
+        }
+    }
+
+    /// What a list does not have is gone.
+    fn replace(&mut self, listed: BTreeMap<K, T>) {
+        self.all.retain(|key, _| listed.contains_key(key));
+        listed.into_iter().for_each(|(key, object)| self.put(key, object));
+    }
 }
 
-/// Whether `known` is the same object in a later version. Versions are opaque by contract and numbers by fact (KEP-5504
-/// makes it contract); where they are not, the event wins.
+/// Whether `known` is of a later version, be it the same object or one that was made in its place. Versions are opaque by
+/// contract and numbers by fact (KEP-5504 makes it contract); where they are not, the event wins.
 fn newer<T: ResourceExt>(known: &T, event: &T) -> bool {
     let version = |object: &T| object.resource_version().and_then(|version| version.parse::<u64>().ok());
-    known.uid() == event.uid()
-        && matches!((version(known), version(event)), (Some(known), Some(event)) if known > event)
+    matches!((version(known), version(event)), (Some(known), Some(event)) if known > event)
 }
 
 impl Index {
@@ -85,6 +95,20 @@ impl Index {
             Event::Pool(event) => self.pools.take(event, ResourceExt::name_any),
             Event::Service(event) => self.services.take(event, service_name),
         }
+    }
+
+    /// Takes in what was read of one Service, which is newer than what the watches have told.
+    pub(super) fn read(&mut self, name: &ServiceName, service: Option<Service>) {
+        match service {
+            Some(service) => self.services.put(name.clone(), service),
+            None => drop(self.services.all.remove(name)),
+        }
+    }
+
+    /// Takes in what was listed, which is newer than what the watches have told.
+    pub(super) fn listed(&mut self, pools: Vec<CiliumLoadBalancerIPPool>, services: Vec<Service>) {
+        self.pools.replace(pools.into_iter().map(|pool| (pool.name_any(), pool)).collect());
+        self.services.replace(services.into_iter().map(|service| (service_name(&service), service)).collect());
     }
 
     /// The world to plan over.

@@ -7,6 +7,7 @@ mod pool_status;
 mod service_status;
 mod writes;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,8 +17,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Service;
+use kube::api::ListParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
+use portolan_core::service::ServiceName;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -34,13 +37,16 @@ use crate::k8s::lease::{self, ApiStore, Leadership};
 use crate::telemetry::{self, server};
 use health::State;
 use index::{Event, Index};
+use writes::Write;
 
 /// Status writes on their way at a time.
 const WRITES_MAX: usize = 32;
 /// Events taken before the next plan: bounds the time until the first of a burst is served.
 const EVENTS_MAX: usize = 256;
-/// A failed write is tried again after this time, or with the next event.
+/// What was not done is tried again after this time, or with the next event.
 const RETRY: Duration = Duration::from_secs(1);
+/// Rounds of writes that build on each other: what is taken, what is given then, and one for what came between.
+const ROUNDS_MAX: usize = 4;
 /// Failed writes that are named; the others of one round are counted.
 const FAILURES_NAMED: usize = 3;
 
@@ -167,12 +173,13 @@ impl Operator {
         .boxed();
         let mut index = Index::default();
         let mut beat = tokio::time::interval(health::BEAT);
+        let mut doubt = Doubt::default();
         let mut retry: Option<Instant> = None;
         while !self.fence.is_closed() {
             tokio::select! {
                 // In order, so that a run can be repeated; none of the first three is ready for long.
                 biased;
-                () = self.fence.changed() => {}
+                () = self.fence.changed() => doubt.everything = true,
                 // Without the lease the fence wakes the loop again; a moment that has passed would wake it for ever.
                 () = until(retry) => retry = None,
                 _ = beat.tick() => {
@@ -193,9 +200,9 @@ impl Operator {
             }
             self.state.set_ready();
             if self.fence.may_write() {
-                let done = self.carry_out(&mut index, notes).await;
+                let done = self.carry_out(&mut index, &mut doubt, notes).await;
                 let done = self.state.health.note(health::IPAM, done);
-                retry = if done.is_some() { None } else { Some(Instant::now() + RETRY) };
+                retry = if done == Some(true) { None } else { Some(Instant::now() + RETRY) };
             }
         }
         Ok(())
@@ -215,40 +222,106 @@ impl Operator {
         Ok(())
     }
 
-    /// Plans the world and writes what differs. What was written counts as seen, so that the next plan builds on it. What
-    /// the fence held back is planned anew when the lease is held again.
-    async fn carry_out(&self, index: &mut Index, notes: &Notes) -> Result<()> {
-        let mut answers = futures::stream::iter(writes::needed(index, self.clock.wall()))
+    /// Makes the cluster as it is planned; returns whether nothing is left to do.
+    async fn carry_out(&self, index: &mut Index, doubt: &mut Doubt, notes: &Notes) -> Result<bool> {
+        if doubt.everything {
+            self.list(index).await.context("listing pools and services after taking over")?;
+            *doubt = Doubt::default();
+        }
+        let settled = self.settle(index, doubt).await;
+        for _ in 0..ROUNDS_MAX {
+            let (writes, more) = writes::safe(index, self.clock.wall(), !doubt.services.is_empty());
+            let none = writes.is_empty();
+            let all_done = self.write(index, doubt, notes, writes).await?;
+            if let Err(error) = settled {
+                return Err(error);
+            }
+            if !all_done || !more || none {
+                return Ok(all_done && !more);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Lists everything anew: what another leader did may not have come by the watches yet.
+    async fn list(&self, index: &mut Index) -> Result<()> {
+        let params = ListParams::default();
+        let pools = Api::<CiliumLoadBalancerIPPool>::all(self.client.clone());
+        let services = Api::<Service>::all(self.client.clone());
+        let lists = async { tokio::try_join!(pools.list(&params), services.list(&params)) };
+        let (pools, services) = self.in_time(lists).await?;
+        index.listed(pools.items, services.items);
+        Ok(())
+    }
+
+    /// Reads the Services of which it is not known what came of the last write.
+    async fn settle(&self, index: &mut Index, doubt: &mut Doubt) -> Result<()> {
+        for name in doubt.services.clone() {
+            let api = Api::<Service>::namespaced(self.client.clone(), &name.namespace);
+            let read = self.in_time(api.get_opt(&name.name)).await;
+            index.read(&name, read.with_context(|| format!("reading service {name} after a write"))?);
+            doubt.services.remove(&name);
+        }
+        Ok(())
+    }
+
+    async fn in_time<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T> {
+        let answer = tokio::time::timeout(lease::REQUEST_TIMEOUT, request).await;
+        self.state.beat();
+        Ok(answer.context("no answer in time")??)
+    }
+
+    /// Sends writes and returns whether all were done. What was written counts as seen, so that the next plan builds on
+    /// it. What the fence held back is planned anew when the lease is held again.
+    async fn write(&self, index: &mut Index, doubt: &mut Doubt, notes: &Notes, writes: Vec<Write>) -> Result<bool> {
+        let mut answers = futures::stream::iter(writes)
             .map(|write| async move {
+                let service = write.service().cloned();
                 // The lease's arithmetic rests on no write being on its way for longer than this.
                 let sent = tokio::time::timeout(lease::REQUEST_TIMEOUT, write.send(&self.client));
-                match self.fence.guard(sent).await {
+                let answer = match self.fence.guard(sent).await {
                     Err(_fenced) => Ok(None),
-                    Ok(sent) => sent.context("a status write was not answered in time")?,
-                }
+                    Ok(sent) => sent.context("a status write was not answered in time").and_then(|answer| answer),
+                };
+                (service, answer)
             })
             .buffer_unordered(WRITES_MAX);
         let mut failures = Vec::new();
-        while let Some(answer) = answers.next().await {
+        let mut all_done = true;
+        while let Some((service, answer)) = answers.next().await {
             self.state.beat();
             match answer {
                 Ok(Some(done)) => {
                     index.take(done.event);
                     done.notes.into_iter().for_each(|note| notes.tell(note));
+                    continue;
                 }
+                // The object has changed or is gone. But a client that tries again by itself may have done the write the
+                // first time and met it the second.
                 Ok(None) => {}
                 Err(error) => failures.push(format!("{error:#}")),
             }
+            all_done = false;
+            doubt.services.extend(service);
         }
         drop(answers);
         if failures.is_empty() {
-            return Ok(());
+            return Ok(all_done);
         }
         let more = failures.len().saturating_sub(FAILURES_NAMED);
         failures.truncate(FAILURES_NAMED);
         let more = if more > 0 { format!("; and {more} more") } else { String::new() };
         bail!("{}{more}", failures.join("; "))
     }
+}
+
+/// Where the cluster may say something else than the index.
+#[derive(Default)]
+struct Doubt {
+    /// Somebody else may have led meanwhile, and no watch has told of it yet.
+    everything: bool,
+    /// Services that were written without an answer that says what came of it.
+    services: BTreeSet<ServiceName>,
 }
 
 async fn until(at: Option<Instant>) {

@@ -1,5 +1,7 @@
 //! The status of a Service: addresses and our condition, in one write, so that neither stands without the other.
 
+use std::net::IpAddr;
+
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::events::EventType;
@@ -18,6 +20,29 @@ pub(super) struct Change {
     /// A merge patch that holds for one resourceVersion: nobody's change is overwritten, and foreign conditions stay.
     pub(super) body: Value,
     pub(super) notes: Vec<Note>,
+    /// Addresses that the Service gets by it.
+    pub(super) gains: Vec<IpAddr>,
+    /// Addresses that it loses by it.
+    pub(super) loses: Vec<IpAddr>,
+}
+
+impl Change {
+    /// Only what the Service loses, if it loses anything: what it gets must wait.
+    pub(super) fn release(&self, service: &Service) -> Option<Self> {
+        if self.loses.is_empty() {
+            return None;
+        }
+        let kept: Vec<IpAddr> = ingress(service).into_iter().filter(|address| !self.loses.contains(address)).collect();
+        let body = json!({
+            "metadata": {"resourceVersion": service.resource_version()},
+            "status": {"loadBalancer": {"ingress": list(&kept)}},
+        });
+        Some(Self { body, notes: Vec::new(), gains: Vec::new(), loses: self.loses.clone() })
+    }
+}
+
+fn list(addresses: &[IpAddr]) -> Vec<Value> {
+    addresses.iter().map(|ip| json!({"ip": ip.to_string()})).collect()
 }
 
 /// The change that the Service needs, if any.
@@ -65,9 +90,8 @@ fn serve(
         "status": {"conditions": conditions},
     });
     if moved {
-        let list: Vec<Value> = result.ingress.iter().map(|ip| json!({"ip": ip.to_string()})).collect();
         tracing::info!(service = %name, ?before, addresses = ?result.ingress, "assigning");
-        body["status"]["loadBalancer"] = json!({"ingress": list});
+        body["status"]["loadBalancer"] = json!({"ingress": list(&result.ingress)});
     }
     let mut notes = Vec::new();
     let mut note = |type_, reason, text| notes.push(Note { regarding: service.object_ref(&()), type_, reason, text });
@@ -75,10 +99,10 @@ fn serve(
         let text = format!("{} was taken away: service {} had it first", duplicate.address, duplicate.holder);
         note(EventType::Warning, names::EVENT_DUPLICATE, text);
     }
-    let gained: Vec<String> = result
-        .ingress
+    let gains: Vec<IpAddr> = result.ingress.iter().filter(|address| !before.contains(address)).copied().collect();
+    let loses: Vec<IpAddr> = before.iter().filter(|address| !result.ingress.contains(address)).copied().collect();
+    let gained: Vec<String> = gains
         .iter()
-        .filter(|address| !before.contains(address))
         .map(|address| match world.pool_of(name, *address) {
             Some(pool) => format!("{address} from pool {pool}"),
             None => address.to_string(),
@@ -92,7 +116,7 @@ fn serve(
     if let Some(text) = failure {
         note(EventType::Warning, names::EVENT_FAILED, text);
     }
-    Some(Change { body, notes })
+    Some(Change { body, notes, gains, loses })
 }
 
 /// A Service that we served and that is not ours any more: our condition goes, and the address if it is from us.
@@ -118,10 +142,11 @@ fn withdraw(service: &Service) -> Option<Change> {
             text: format!("Took back {}", strings(&before)),
         });
     }
-    Some(Change { body, notes })
+    let loses = if take_back { before } else { Vec::new() };
+    Some(Change { body, notes, gains: Vec::new(), loses })
 }
 
-fn strings(addresses: &[std::net::IpAddr]) -> String {
+fn strings(addresses: &[IpAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 

@@ -2,6 +2,9 @@
 //! since the plan was made is never overwritten. `ingress` is an atomic list and goes by merge patch, with the condition
 //! that explains it; a pool's status is conditions alone and goes by server-side apply.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::jiff::Timestamp;
@@ -31,7 +34,22 @@ pub(super) struct Done {
 }
 
 impl Write {
-    /// Sends it. A conflict is no error: the object has changed, and its event brings the next plan.
+    /// The Service that is written.
+    pub(super) fn service(&self) -> Option<&ServiceName> {
+        match self {
+            Self::Service(name, _) => Some(name),
+            Self::Pool(..) => None,
+        }
+    }
+
+    fn loses(&self) -> &[IpAddr] {
+        match self {
+            Self::Service(_, change) => &change.loses,
+            Self::Pool(..) => &[],
+        }
+    }
+
+    /// Sends it. `None` if the object has changed or is gone, which is no error.
     pub(super) async fn send(self, client: &Client) -> Result<Option<Done>> {
         match self {
             Self::Service(name, change) => {
@@ -62,8 +80,31 @@ fn settled<T>(answer: kube::Result<T>) -> kube::Result<Option<T>> {
     }
 }
 
-/// The writes that the world needs now.
-pub(super) fn needed(index: &Index, now: Timestamp) -> Vec<Write> {
+/// The writes that the world needs now, and whether more are needed once these are done.
+///
+/// Of two writes that are sent at once either may fail or come first. So an address is given to nobody before it was taken
+/// from whom it is taken from; and while it is not known what came of an earlier write (`in_doubt`), none is given out: it
+/// might be one that was given out already.
+pub(super) fn safe(index: &Index, now: Timestamp, in_doubt: bool) -> (Vec<Write>, bool) {
+    let writes = needed(index, now);
+    let leaving: BTreeSet<IpAddr> = writes.iter().flat_map(|write| write.loses().iter().copied()).collect();
+    let must_wait = |change: &service_status::Change| {
+        !change.gains.is_empty() && (in_doubt || change.gains.iter().any(|address| leaving.contains(address)))
+    };
+    let mut waiting = false;
+    let sent = writes.into_iter().filter_map(|write| match write {
+        Write::Service(name, change) if must_wait(&change) => {
+            waiting = true;
+            let release = change.release(index.services.all.get(&name)?)?;
+            Some(Write::Service(name, release))
+        }
+        other => Some(other),
+    });
+    let sent = sent.collect();
+    (sent, waiting)
+}
+
+fn needed(index: &Index, now: Timestamp) -> Vec<Write> {
     let world = index.world();
     let plan = plan(&world);
     let services = index.services.all.iter().filter_map(|(name, service)| {

@@ -148,6 +148,7 @@ pub(crate) struct Life {
     pub(crate) who: Who,
     pub(crate) dead: AtomicBool,
     pub(crate) killed: Notify,
+    pub(crate) told_to_end: Notify,
     /// What a crash said about the next life.
     pub(crate) next: Mutex<Option<(u64, bool)>>,
     knew: Mutex<BTreeMap<&'static str, u64>>,
@@ -161,6 +162,7 @@ impl Life {
             who,
             dead: AtomicBool::new(false),
             killed: Notify::new(),
+            told_to_end: Notify::new(),
             next: Mutex::default(),
             knew: Mutex::default(),
             told,

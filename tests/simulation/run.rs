@@ -13,7 +13,7 @@ use portolan::k8s::clock::Clock;
 use portolan::operator::Operator;
 use portolan::telemetry::health::Health;
 use serde_json::{Value, json};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -83,7 +83,6 @@ struct Machine {
     who: Who,
     clock: Arc<SimulatedClock>,
     life: Mutex<Option<Arc<Life>>>,
-    terminate: Notify,
 }
 
 impl Machine {
@@ -94,7 +93,7 @@ impl Machine {
             wall: AtomicI64::new(0),
             asked: Mutex::default(),
         };
-        Arc::new(Self { who, clock: Arc::new(clock), life: Mutex::default(), terminate: Notify::new() })
+        Arc::new(Self { who, clock: Arc::new(clock), life: Mutex::default() })
     }
 
     fn begin(&self, life: &Arc<Life>) {
@@ -111,8 +110,8 @@ impl Machine {
     fn terminate(&self, down: u64, renamed: bool) {
         if let Some(life) = &*self.life.lock().unwrap() {
             *life.next.lock().unwrap() = Some((down, renamed));
+            life.told_to_end.notify_one();
         }
-        self.terminate.notify_one();
     }
 }
 
@@ -155,9 +154,9 @@ async fn operator(network: Arc<Network>, machine: Arc<Machine>) {
         machine.begin(&life);
         let client = kube::Client::new(Link::new(&network, &life), "default");
         let operator = Operator::new(client, format!("{:?}-{number}", machine.who), machine.clock.clone());
-        let told = Arc::clone(&machine);
+        let told = Arc::clone(&life);
         let stop = async move {
-            told.terminate.notified().await;
+            told.told_to_end.notified().await;
             Ok(())
         };
         let (down, renamed) = live(&network, &life, operator.serve(stop)).await;
@@ -177,11 +176,11 @@ async fn agent(network: Arc<Network>, machine: Arc<Machine>, node: Node) {
         let (services_synced, _services_ready) = oneshot::channel();
         let (nodes_synced, _nodes_ready) = oneshot::channel();
         let neighbourhood = Arc::new(node.clone());
-        let told = Arc::clone(&machine);
+        let told = Arc::clone(&life);
         let process = async move {
             tokio::select! {
                 biased;
-                () = told.terminate.notified() => Ok(()),
+                () = told.told_to_end.notified() => Ok(()),
                 ended = services::run(following, services_synced) => ended,
                 ended = nodes::run(client, OWN, neighbourhood, health, nodes_synced) => ended,
             }
@@ -275,10 +274,7 @@ async fn rest(network: &Network, machines: &[Arc<Machine>]) {
     // What is planned may still be told by an answer on its way.
     sleep(Duration::from_secs(1)).await;
     for when in ["", " after a restart"] {
-        let (before, lines) = {
-            let ledger = network.ledger();
-            (ledger.writes, ledger.trace.as_ref().map_or(0, Vec::len))
-        };
+        let before = network.ledger().writes;
         sleep(Duration::from_millis(RESTS)).await;
         let now = network.ms();
         let mut ledger = network.ledger();
@@ -287,7 +283,6 @@ async fn rest(network: &Network, machines: &[Arc<Machine>]) {
             ledger.break_rule(Rule::Rests, now, text);
             return;
         }
-        let _ = lines;
         drop(ledger);
         machines.iter().for_each(|machine| machine.kill(10, false));
     }
