@@ -83,7 +83,7 @@ fn check(value: &mut Value, node: &Node, place: &Place, surplus: &mut Surplus) -
 }
 
 fn check_quantity(value: &mut Value, place: &Place) -> Result<(), String> {
-    let text = match value {
+    let text = match &*value {
         Value::Null => return Ok(()),
         Value::String(text) => text.trim().to_owned(),
         Value::Number(number) => number.to_string(),
