@@ -1,7 +1,7 @@
 //! Flags, by the names that kube-apiserver (and, for the controllers, kube-controller-manager) has for the same.
 
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use apiserver::Options;
 use apiserver::auth::Settings;
 use apiserver::auth::keys::{PublicKey, SigningKey};
 use apiserver::auth::token::Tokens;
+use apiserver::controllers::ControllerOptions;
 use apiserver::proxy::Way;
 use apiserver::proxy::tls::TlsKubelets;
 use apiserver::store::Durability;
@@ -95,9 +96,18 @@ pub(crate) struct Flags {
     /// When a write counts as written.
     #[arg(long, value_enum, default_value = "process")]
     durability: Durable,
-    /// Whether the controllers run, too.
+    /// Whether the controllers and the scheduler run, too.
     #[arg(long, default_value_t = true, action = ArgAction::Set)]
     pub(crate) controllers: bool,
+    /// Range from which nodes get their pod ranges; none are given without.
+    #[arg(long)]
+    cluster_cidr: Option<ipnet::Ipv4Net>,
+    /// Length of a node's pod range.
+    #[arg(long, default_value_t = 24)]
+    node_cidr_mask_size: u8,
+    /// Authority that the config map kube-root-ca.crt holds in each namespace; there is none without.
+    #[arg(long, value_name = "FILE")]
+    root_ca_file: Option<PathBuf>,
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
@@ -139,6 +149,21 @@ impl Flags {
             audit,
             kubelets: self.kubelets()?,
             ..Options::default()
+        })
+    }
+
+    /// What the controllers are told about the cluster.
+    ///
+    /// # Errors
+    /// The authority cannot be read.
+    pub(crate) fn controller_options(&self) -> Result<ControllerOptions> {
+        let root_ca = self.root_ca_file.as_deref().map(read).transpose()?;
+        Ok(ControllerOptions {
+            cluster_range: self.cluster_cidr,
+            node_mask: self.node_cidr_mask_size,
+            root_ca: root_ca.map(String::from_utf8).transpose().context("--root-ca-file is no text")?,
+            api_endpoint: self.advertise_address.map(|address| SocketAddr::from((address, self.secure_port))),
+            ..ControllerOptions::default()
         })
     }
 

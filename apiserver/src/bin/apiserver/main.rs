@@ -7,9 +7,9 @@ mod tls;
 
 use std::net::SocketAddr;
 
-use anyhow::{Context, Result};
-use apiserver::ApiServer;
+use anyhow::{Context, Result, bail};
 use apiserver::auth::aggregation;
+use apiserver::{ApiServer, controllers};
 use clap::Parser;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,12 +35,18 @@ async fn run(flags: Flags) -> Result<()> {
     let mut background = tokio::task::JoinSet::new();
     if flags.controllers {
         background.spawn(aggregation::run(server.clone()));
+        background.spawn(controllers::run(server.clone(), flags.controller_options()?));
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        Some(ended) = background.join_next() => {
+            // A process without its controllers is no cluster: whoever started it starts it again.
+            ended.context("a controller")?;
+            bail!("a controller ended");
+        }
     }
     tracing::info!("ending");
     background.shutdown().await;
