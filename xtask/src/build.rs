@@ -10,7 +10,7 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// What goes into clusters. Always built together: Cargo unifies features over what it builds at once, and another
 /// selection would compile some dependencies a second time.
-pub(crate) const SHIPPED: [&str; 3] = ["portolan", "nettool", "harness"];
+pub(crate) const SHIPPED: [&str; 4] = ["portolan", "nettool", "harness", "apiserver"];
 
 /// Root of the repository.
 pub(crate) fn repository() -> Result<PathBuf> {

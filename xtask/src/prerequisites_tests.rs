@@ -13,9 +13,9 @@ fn effective_uid_is_the_second_number() {
 }
 
 #[test]
-fn control_plane_flag_wins_in_both_spellings() {
-    assert_eq!(control_plane_dir(&strings(&["--keep", "--control-plane", "/a"])), Some("/a".into()));
-    assert_eq!(control_plane_dir(&strings(&["--control-plane=/b"])), Some("/b".into()));
+fn no_control_plane_is_needed_unless_one_is_named() {
+    assert_eq!(missing_control_plane(&strings(&["--keep"])), Vec::<String>::new());
+    assert_eq!(missing_control_plane(&strings(&["--control-plane=/nonexistent"])).len(), 1);
 }
 
 #[test]

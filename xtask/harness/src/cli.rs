@@ -92,8 +92,8 @@ impl Common {
 /// How a cluster is made.
 #[derive(Args)]
 struct Make {
-    /// Directory of etcd, kube-apiserver, kube-controller-manager and kube-scheduler (netns)
-    #[arg(long, env = "KUBEBUILDER_ASSETS")]
+    /// Directory of etcd, kube-apiserver, kube-controller-manager and kube-scheduler, in place of our own API server (netns)
+    #[arg(long)]
     control_plane: Option<PathBuf>,
     /// Configuration of kind (v1alpha4) that defines the nodes, networks and registry mirrors (kind)
     #[arg(long)]
@@ -337,7 +337,7 @@ fn bring_up_netns(common: &Common, make: &Make, tied: bool) -> Result<Option<Box
         name: common.name.clone(),
         repo: common.repo.clone(),
         bin_dir: common.bin_dir.clone(),
-        control_plane: make.control_plane.clone().context("no control plane")?,
+        control_plane: make.control_plane.clone(),
         tied,
     };
     let cluster = step("processes", || NetnsCluster::create(&plan))?;

@@ -1,5 +1,6 @@
-//! The real control plane: etcd, kube-apiserver, kube-controller-manager and kube-scheduler, as processes in the network
-//! of the control-plane node, started again when they end.
+//! The control plane: processes in the network of the control-plane node, started again when they end. Either our own API
+//! server, which runs the controllers too, or the real programs: etcd, kube-apiserver, kube-controller-manager and
+//! kube-scheduler. Both have the same certificates, the same address and the same audit log.
 
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
@@ -33,9 +34,17 @@ struct Program {
     pause: Duration,
 }
 
+/// Which programs make a control plane, and where they lie.
+pub(crate) enum Kind<'a> {
+    /// Our own API server, in the directory of the built binaries.
+    Embedded(&'a Path),
+    /// The real programs.
+    Real(&'a Path),
+}
+
 /// All programs of the control plane.
 pub(crate) struct ControlPlane {
-    assets: PathBuf,
+    programs_in: PathBuf,
     logs: PathBuf,
     cgroup: PathBuf,
     network: OwnedFd,
@@ -47,22 +56,34 @@ impl ControlPlane {
     ///
     /// # Errors
     /// If a program cannot be started.
-    pub(crate) fn start(dir: &Path, assets: &Path, cgroup: &Path, network: OwnedFd, address: Ipv4Addr) -> Result<Self> {
-        let etcd = dir.join("etcd");
-        fs::create_dir_all(&etcd)?;
-        sys::mount_at(Some(Path::new("tmpfs")), &etcd, Some("tmpfs"), MsFlags::empty(), Some("mode=700"))?;
+    pub(crate) fn start(
+        dir: &Path,
+        kind: &Kind<'_>,
+        cgroup: &Path,
+        network: OwnedFd,
+        address: Ipv4Addr,
+    ) -> Result<Self> {
+        let data = dir.join("data");
+        fs::create_dir_all(&data)?;
+        sys::mount_at(Some(Path::new("tmpfs")), &data, Some("tmpfs"), MsFlags::empty(), Some("mode=700"))?;
         fs::write(dir.join("audit-policy.yaml"), AUDIT_POLICY)?;
         fs::create_dir_all(cgroup)?;
         let now = Instant::now();
         let program = |name, args| Program { name, args, child: None, started: now, pause: Duration::from_millis(250) };
-        let programs = vec![
-            program("etcd", etcd_args(&etcd)),
-            program("kube-apiserver", apiserver_args(dir, address)),
-            program("kube-controller-manager", controller_manager_args(dir)),
-            program("kube-scheduler", scheduler_args(dir)),
-        ];
+        let (programs_in, programs) = match kind {
+            Kind::Embedded(bin_dir) => (*bin_dir, vec![program("apiserver", embedded_args(dir, &data, address))]),
+            Kind::Real(assets) => (
+                *assets,
+                vec![
+                    program("etcd", etcd_args(&data)),
+                    program("kube-apiserver", apiserver_args(dir, address)),
+                    program("kube-controller-manager", controller_manager_args(dir)),
+                    program("kube-scheduler", scheduler_args(dir)),
+                ],
+            ),
+        };
         let logs = dir.join("logs");
-        let mut all = Self { assets: assets.into(), logs, cgroup: cgroup.into(), network, programs };
+        let mut all = Self { programs_in: programs_in.into(), logs, cgroup: cgroup.into(), network, programs };
         for at in 0..all.programs.len() {
             all.launch(at)?;
         }
@@ -77,14 +98,14 @@ impl ControlPlane {
             .append(true)
             .open(&path)
             .with_context(|| format!("opening {}", path.display()))?;
-        let mut command = Command::new(self.assets.join(program.name));
+        let mut command = Command::new(self.programs_in.join(program.name));
         command.args(&program.args).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let network = self.network.try_clone()?;
         let enter = vec![(network, CloneFlags::CLONE_NEWNET)];
         sys::start_within(&mut command, Some(self.cgroup.clone()), enter, CloneFlags::empty());
         sys::own_session(&mut command);
         let child =
-            command.spawn().with_context(|| format!("starting {}", self.assets.join(program.name).display()))?;
+            command.spawn().with_context(|| format!("starting {}", self.programs_in.join(program.name).display()))?;
         program.child = Some(child);
         program.started = Instant::now();
         Ok(())
@@ -138,16 +159,14 @@ fn etcd_args(data: &Path) -> Vec<String> {
     ])
 }
 
-fn apiserver_args(dir: &Path, address: Ipv4Addr) -> Vec<String> {
+/// What both API servers are told.
+fn common_args(dir: &Path, address: Ipv4Addr) -> Vec<String> {
     let pki = |name: &str| dir.join("pki").join(name).display().to_string();
     flags(&[
-        ("etcd-servers", "http://127.0.0.1:2379".into()),
         ("bind-address", "0.0.0.0".into()),
         ("advertise-address", address.to_string()),
         ("secure-port", "6443".into()),
         ("service-cluster-ip-range", SERVICE_CIDR.into()),
-        ("allow-privileged", "true".into()),
-        ("authorization-mode", "Node,RBAC".into()),
         ("enable-admission-plugins", "NodeRestriction".into()),
         ("client-ca-file", pki("ca.crt")),
         ("tls-cert-file", pki("apiserver.crt")),
@@ -155,16 +174,35 @@ fn apiserver_args(dir: &Path, address: Ipv4Addr) -> Vec<String> {
         ("kubelet-certificate-authority", pki("ca.crt")),
         ("kubelet-client-certificate", pki("apiserver-kubelet-client.crt")),
         ("kubelet-client-key", pki("apiserver-kubelet-client.key")),
-        ("kubelet-preferred-address-types", "InternalIP".into()),
         ("service-account-issuer", "https://kubernetes.default.svc.cluster.local".into()),
         ("service-account-key-file", pki("sa.pub")),
         ("service-account-signing-key-file", pki("sa.key")),
+        ("audit-log-path", dir.join("logs/audit.log").display().to_string()),
+    ])
+}
+
+fn embedded_args(dir: &Path, data: &Path, address: Ipv4Addr) -> Vec<String> {
+    let own = flags(&[
+        ("data-log", data.join("objects.log").display().to_string()),
+        ("cluster-cidr", POD_CIDR.into()),
+        ("node-cidr-mask-size", "24".into()),
+        ("root-ca-file", dir.join("pki/ca.crt").display().to_string()),
+    ]);
+    [common_args(dir, address), own].concat()
+}
+
+fn apiserver_args(dir: &Path, address: Ipv4Addr) -> Vec<String> {
+    let real = flags(&[
+        ("etcd-servers", "http://127.0.0.1:2379".into()),
+        ("allow-privileged", "true".into()),
+        ("authorization-mode", "Node,RBAC".into()),
+        ("kubelet-preferred-address-types", "InternalIP".into()),
         // exec reaches the kubelet as the WebSocket that kubectl speaks, not translated to SPDY.
         ("feature-gates", "TranslateStreamCloseWebsocketRequests=false".into()),
         ("audit-policy-file", dir.join("audit-policy.yaml").display().to_string()),
-        ("audit-log-path", dir.join("logs/audit.log").display().to_string()),
         ("audit-log-mode", "blocking".into()),
-    ])
+    ]);
+    [common_args(dir, address), real].concat()
 }
 
 fn controller_manager_args(dir: &Path) -> Vec<String> {

@@ -12,7 +12,7 @@ use crate::sys;
 /// A way to come by a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Provider {
-    /// Namespaces of this machine with a real control plane: needs root and a directory of programs.
+    /// Namespaces of this machine with our own API server, or with a real control plane: needs root.
     Netns,
     /// Containers made by kind: needs root, Docker, kind and a node image.
     Kind,
@@ -33,7 +33,7 @@ impl std::fmt::Display for Provider {
     }
 }
 
-/// Programs that netns needs.
+/// Programs of a real control plane.
 const CONTROL_PLANE: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
 impl Provider {
@@ -104,16 +104,10 @@ fn netns_lacks(control_plane: Option<&Path>) -> Vec<String> {
     if !std::env::split_paths(&path).any(|dir| dir.join("ip").is_file()) {
         lines.push("ip: install iproute2, for example `apt-get install iproute2`".to_owned());
     }
-    match control_plane {
-        None => lines.push(format!(
-            "a control plane: point KUBEBUILDER_ASSETS (or --control-plane DIR) at a directory with {}",
-            CONTROL_PLANE.join(", ")
-        )),
-        Some(dir) => {
-            let absent: Vec<&str> = CONTROL_PLANE.into_iter().filter(|name| !dir.join(name).is_file()).collect();
-            if !absent.is_empty() {
-                lines.push(format!("{} in {}", absent.join(", "), dir.display()));
-            }
+    if let Some(dir) = control_plane {
+        let absent: Vec<&str> = CONTROL_PLANE.into_iter().filter(|name| !dir.join(name).is_file()).collect();
+        if !absent.is_empty() {
+            lines.push(format!("{} in {} (from --control-plane)", absent.join(", "), dir.display()));
         }
     }
     lines

@@ -12,7 +12,7 @@ use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use serde::{Deserialize, Serialize};
 
-use super::control_plane::ControlPlane;
+use super::control_plane::{ControlPlane, Kind};
 use super::fabric::Fabric;
 use super::journal::Journal;
 use super::layout::{self, NodeState, State, dir};
@@ -28,10 +28,10 @@ pub(crate) struct Plan {
     pub(crate) name: String,
     /// Repository.
     pub(crate) repo: PathBuf,
-    /// Directory of portolan, nettool and harness.
+    /// Directory of portolan, nettool, harness and apiserver.
     pub(crate) bin_dir: PathBuf,
-    /// Directory of the control plane's programs.
-    pub(crate) control_plane: PathBuf,
+    /// Directory of a real control plane's programs; our own API server without.
+    pub(crate) control_plane: Option<PathBuf>,
     /// End with the process that started us.
     pub(crate) tied: bool,
 }
@@ -108,7 +108,7 @@ async fn supervise(plan: &Plan) -> Result<()> {
     let network = fabric.get(&control_plane.name)?;
     let mut processes = ControlPlane::start(
         &base,
-        &plan.control_plane,
+        &plan.control_plane.as_deref().map_or(Kind::Embedded(&plan.bin_dir), Kind::Real),
         &state.cgroup.join("_control-plane"),
         network.try_clone()?,
         control_plane.address,
