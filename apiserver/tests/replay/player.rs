@@ -1,14 +1,15 @@
-//! Plays a script against a fresh server, without sockets.
+//! Plays a script against a server, ours or a real one.
 
 #![allow(clippy::unwrap_used, reason = "test code: a broken script or recording ends the test")]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use apiserver::{ApiServer, Options};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use serde_json::{Map, Value, json};
+
+use super::server::Server;
 
 const KEPT: [&str; 4] = ["Content-Type", "Warning", "Retry-After", "Vary"];
 
@@ -41,7 +42,7 @@ fn accept(word: &str) -> &str {
 const UNTIL_MAX: Duration = Duration::from_secs(10);
 
 struct Player {
-    server: ApiServer,
+    server: Server,
     variables: BTreeMap<String, String>,
     watches: BTreeMap<String, Watch>,
 }
@@ -52,10 +53,9 @@ struct Watch {
     seen: tokio::sync::watch::Receiver<(Vec<Value>, bool)>,
 }
 
-/// Records by step label.
-pub(crate) async fn play(script: &str) -> BTreeMap<String, Value> {
+/// Records by step label; the server has seen no other script.
+pub(crate) async fn play(script: &str, server: Server) -> BTreeMap<String, Value> {
     let script: Value = serde_yaml::from_str(script).unwrap();
-    let server = ApiServer::start(Options { seed: 7, ..Options::default() }).unwrap();
     let mut player = Player { server, variables: BTreeMap::new(), watches: BTreeMap::new() };
     let mut records = BTreeMap::new();
     for (number, step) in script["steps"].as_array().unwrap().iter().enumerate() {
@@ -75,7 +75,7 @@ impl Player {
         }
         if let Some(revision) = step.get("compact") {
             let revision = self.fill(revision);
-            self.server.compact(revision.as_str().unwrap_or_default().parse().unwrap_or(0));
+            self.server.compact(revision.as_str().unwrap_or_default().parse().unwrap_or(0)).await;
             return None;
         }
         if let Some(name) = step["collect"].as_str() {
@@ -123,9 +123,12 @@ impl Player {
         let target = target.replace(' ', "%20").replace('"', "%22").replace('<', "%3C").replace('>', "%3E");
         let mut request = http::Request::builder().method(method).uri(target).header("User-Agent", "golden/1");
         request = request.header("Accept", accept(step["accept"].as_str().unwrap_or_default()));
-        if let Some(token) = step["as"].as_str().filter(|token| !token.is_empty()) {
-            let token = self.fill(&json!(token));
-            request = request.header("Authorization", format!("Bearer {}", token.as_str().unwrap()));
+        let token = match step["as"].as_str() {
+            Some(token) => self.fill(&json!(token)).as_str().unwrap().to_owned(),
+            None => self.server.administrator().to_owned(),
+        };
+        if !token.is_empty() {
+            request = request.header("Authorization", format!("Bearer {token}"));
         }
         let body = match (step.get("body"), step["raw"].as_str()) {
             (Some(body), _) => Some(self.fill(body).to_string()),
