@@ -134,27 +134,30 @@ pub async fn run(
     let api = Api::<Node>::all(client);
     let mut events = watcher::watcher(api, watcher::Config::default()).default_backoff().boxed();
     let mut repair = tokio::time::interval(ROUTES_PERIOD);
+    // What follows the nodes does not do so yet, or not any more.
+    let mut behind = false;
     loop {
-        let event = tokio::select! {
+        tokio::select! {
             biased;
-            _ = repair.tick(), if synced.is_none() => {
-                health.note("routes", network.set_routes(nodes.others(own_name)).await);
+            _ = repair.tick() => if !behind {
+                if synced.is_none() {
+                    health.note("routes", network.set_routes(nodes.others(own_name)).await);
+                }
                 continue;
-            }
-            event = events.try_next() => event,
-        };
-        let event = match event {
-            Ok(Some(event)) => event,
-            Ok(None) => bail!("the watch of nodes ended"),
-            Err(error) => {
-                health.note::<()>("nodes", Err(error).context("watching nodes"));
-                continue;
-            }
-        };
-        if !nodes.take(event) {
+            },
+            event = events.try_next() => match event {
+                Ok(Some(event)) => behind |= nodes.take(event),
+                Ok(None) => bail!("the watch of nodes ended"),
+                Err(error) => {
+                    health.note::<()>("nodes", Err(error).context("watching nodes"));
+                }
+            },
+        }
+        if !behind {
             continue;
         }
         let done = follow(&*network, nodes.others(own_name)).await;
+        behind = done.is_err();
         if health.note("nodes", done).is_some()
             && let Some(synced) = synced.take()
         {

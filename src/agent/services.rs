@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures::StreamExt;
@@ -13,11 +14,15 @@ use kube::{Api, Client, ResourceExt};
 use portolan_core::datapath::Planner;
 use portolan_core::service::{Endpoint, Port, Protocol, Service, ServiceName, Slice, service_ports};
 use tokio::sync::{Mutex, oneshot};
+use tokio::time::Instant;
 
 use super::AUDIT_PERIOD;
 use crate::api::strings::{LABEL_HEADLESS, LABEL_SERVICE_NAME, LABEL_SERVICE_PROXY_NAME};
 use crate::datapath::ServiceMaps;
 use crate::telemetry::health::Health;
+
+/// A write to the maps that failed is tried again after this time, or with the next event.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// The world as the API server tells it.
 #[derive(Default)]
@@ -66,9 +71,11 @@ pub async fn run<M: ServiceMaps>(this: Services<M>, synced: oneshot::Sender<()>)
     let mut index = Index::default();
     let mut planner = Planner::adopt(this.maps.lock().await.tables()?);
     let mut audit = tokio::time::interval(AUDIT_PERIOD);
+    let mut retry: Option<Instant> = None;
     loop {
         tokio::select! {
             biased;
+            () = tokio::time::sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => {}
             _ = audit.tick() => {
                 if index.synced() {
                     this.health.note("service-audit", this.repair(&mut planner).await);
@@ -93,6 +100,7 @@ pub async fn run<M: ServiceMaps>(this: Services<M>, synced: oneshot::Sender<()>)
             continue;
         }
         let done = this.publish(&index, &mut planner).await;
+        retry = done.is_err().then(|| Instant::now() + RETRY);
         if done.is_err() {
             // What was written is not known: look.
             planner = Planner::adopt(this.maps.lock().await.tables()?);

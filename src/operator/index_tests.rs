@@ -95,3 +95,29 @@ fn addresses_are_held_since_they_were_written() {
     assert_eq!(held_since(&service(&managed)), 9);
     assert_eq!(held_since(&service(&json!([]))), 0, "without a record the Service's age counts");
 }
+
+#[test]
+fn an_old_event_does_not_undo_what_was_read() {
+    let at = |uid: &str, version: u32| -> Service {
+        serde_json::from_value(json!({"metadata": {"name": "s", "namespace": "default", "uid": uid,
+            "resourceVersion": version.to_string()}}))
+        .unwrap()
+    };
+    let name = service_name(&at("", 0));
+    let mut index = Index::default();
+    let take = |index: &mut Index, event| index.take(Event::Service(event));
+    take(&mut index, watcher::Event::Apply(at("a", 5)));
+    index.listed(Vec::new(), vec![at("b", 9)]);
+    // What happened before the list still comes by the watch.
+    take(&mut index, watcher::Event::Apply(at("a", 6)));
+    take(&mut index, watcher::Event::Delete(at("a", 7)));
+    assert_eq!(index.services.all[&name].resource_version().as_deref(), Some("9"));
+    take(&mut index, watcher::Event::InitApply(at("b", 8)));
+    take(&mut index, watcher::Event::InitDone);
+    assert_eq!(index.services.all[&name].resource_version().as_deref(), Some("9"), "nor does a list that came late");
+    take(&mut index, watcher::Event::Delete(at("b", 10)));
+    assert!(index.services.all.is_empty());
+    index.read(&name, Some(at("c", 12)));
+    index.read(&name, None);
+    assert!(index.services.all.is_empty());
+}

@@ -117,3 +117,7 @@ fn needed(index: &Index, now: Timestamp) -> Vec<Write> {
     });
     services.chain(pools).collect()
 }
+
+#[cfg(test)]
+#[path = "writes_tests.rs"]
+mod tests;

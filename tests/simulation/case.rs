@@ -137,7 +137,7 @@ impl Case {
                 4 | 5 => Who::SecondOperator,
                 _ => Who::Agent,
             };
-            items.push(Item { at, what: What::Fault(who, fault(&mut rng), lasts) });
+            items.push(Item { at, what: What::Fault(who, fault(&mut rng, who), lasts) });
         }
         items.sort_by_key(|item| item.at);
         Self { seed, items }
@@ -260,9 +260,12 @@ fn step(rng: &mut fastrand::Rng) -> Step {
     }
 }
 
-fn fault(rng: &mut fastrand::Rng) -> Fault {
+fn fault(rng: &mut fastrand::Rng, who: Who) -> Fault {
+    if who == Who::Agent && rng.u8(..3) == 0 {
+        return Fault::Node { nth: rng.u32(1..8) };
+    }
     let which = pick(rng, &[Which::All, Which::Reads, Which::Writes]);
-    match rng.u8(..17) {
+    match rng.u8(..16) {
         0 => Fault::Refuse { which: Which::Writes, code: 409, retry_after: None, every: rng.u32(1..3) },
         1 => Fault::Refuse { which, code: 429, retry_after: Some(rng.u64(1..4)), every: rng.u32(1..4) },
         2 => Fault::Refuse { which, code: pick(rng, &[500, 503]), retry_after: None, every: rng.u32(1..4) },
@@ -278,7 +281,6 @@ fn fault(rng: &mut fastrand::Rng) -> Fault {
             Fault::Crash { nth, after: rng.bool(), down: rng.u64(10..5000), renamed: rng.bool() }
         }
         14 => Fault::Terminate { down: rng.u64(10..5000), renamed: rng.bool() },
-        15 => Fault::Jump { boot: rng.u64(0..40), wall: rng.i64(-4000..4000) },
-        _ => Fault::Node { nth: rng.u32(1..12) },
+        _ => Fault::Jump { boot: rng.u64(0..40), wall: rng.i64(-4000..4000) },
     }
 }

@@ -39,6 +39,8 @@ pub(crate) enum Rule {
     NeverEmpty,
     /// A change of endpoints is in the maps in the moment in which it is known.
     AtOnce,
+    /// A write to the maps that failed is made good soon.
+    MadeGood,
     /// No loop ends by itself, or spins.
     Alive,
 }

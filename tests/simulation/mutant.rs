@@ -29,12 +29,14 @@ pub(crate) enum Mutant {
     WritesBackwards,
     /// Waits before it writes maps.
     Batches,
+    /// Writes no maps any more after a write has failed.
+    GivesUp,
     /// Leaves slots out.
     ForgetsBackends,
 }
 
 /// All of them, with the rule that each breaks.
-pub(crate) const ALL: [(Mutant, Rule); 9] = [
+pub(crate) const ALL: [(Mutant, Rule); 10] = [
     (Mutant::GivesTwice, Rule::Unique),
     (Mutant::GivesForeign, Rule::InPool),
     (Mutant::TakesAway, Rule::Stays),
@@ -43,6 +45,7 @@ pub(crate) const ALL: [(Mutant, Rule); 9] = [
     (Mutant::StartsBlind, Rule::Rests),
     (Mutant::WritesBackwards, Rule::NeverEmpty),
     (Mutant::Batches, Rule::AtOnce),
+    (Mutant::GivesUp, Rule::MadeGood),
     (Mutant::ForgetsBackends, Rule::NodeSettles),
 ];
 

@@ -31,9 +31,6 @@ type Answer = UnsyncBoxBody<Bytes, io::Error>;
 /// How often a client tries again what was refused for the moment (as kube's clients do by default, but not for long).
 const RETRIES: u64 = 5;
 
-/// A write to the node that failed is made good within this time, in ms.
-const REPAIRED: u64 = 2000;
-
 /// A fault at work.
 struct Planted {
     who: Who,
@@ -122,12 +119,6 @@ impl Network {
     /// History is forgotten.
     pub(crate) fn compact(&self) {
         self.server.compact(self.server.revision());
-    }
-
-    /// Whether writes to the node fail around this moment, so that it may be behind.
-    pub(crate) fn agent_is_disturbed(&self, at: u64) -> bool {
-        let fails = |planted: &Planted| planted.who == Who::Agent && matches!(planted.fault, Fault::Node { .. });
-        self.faults.iter().any(|planted| fails(planted) && (planted.at..planted.until + REPAIRED).contains(&at))
     }
 
     /// Whether this write to the node fails.

@@ -21,15 +21,21 @@ use crate::network::{Life, Network};
 /// The name of the node that the agent runs on.
 pub(crate) const OWN: &str = "n0";
 
+/// A write to the node that failed is made good within this time, in ms.
+const REPAIRED: u64 = 2000;
+
 /// What the node holds. It outlives its agent, as a kernel does.
 #[derive(Default)]
 pub(crate) struct Kernel {
     tables: Tables,
     routes: Vec<(String, String)>,
     peers: Vec<String>,
+    heard: Heard,
+    /// When a write failed last.
+    failed: Option<u64>,
 }
 
-/// Services and slices as the agent was told of them.
+/// Services and slices as the living agent was told of them.
 #[derive(Default)]
 struct Heard {
     services: Option<Objects>,
@@ -108,32 +114,41 @@ impl Node {
 
     /// A life of the agent here: whenever it hears of a change, the maps must be true at once.
     pub(crate) fn life(&self) -> Arc<Life> {
-        let heard: Arc<Mutex<Heard>> = Arc::default();
+        self.kernel.lock().unwrap().heard = Heard::default();
         let node = self.clone();
         let told = move |resource: &'static str, kind: &str, object: &Value| {
-            if !hear(&mut heard.lock().unwrap(), resource, kind, object) {
-                return;
+            if hear(&mut node.kernel.lock().unwrap().heard, resource, kind, object) {
+                node.check_after(1, Rule::AtOnce);
             }
-            let (node, heard) = (node.clone(), Arc::clone(&heard));
-            let at = node.network.ms();
-            tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-                node.check_at_once(&heard.lock().unwrap(), at);
-            });
         };
         Life::new(Who::Agent, Some(Box::new(told)))
     }
 
-    fn check_at_once(&self, heard: &Heard, at: u64) {
-        let (Some(services), Some(slices)) = (&heard.services, &heard.slices) else { return };
-        if self.network.agent_is_disturbed(at) {
-            return;
+    /// In so many ms the maps must be true to what is known then, unless a write fails meanwhile.
+    fn check_after(&self, ms: u64, rule: Rule) {
+        let (node, at) = (self.clone(), self.network.ms());
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            let kernel = node.kernel.lock().unwrap();
+            let (Some(services), Some(slices)) = (&kernel.heard.services, &kernel.heard.slices) else { return };
+            let fails = rule == Rule::AtOnce && kernel.failed.is_some_and(|failed| failed + REPAIRED > at);
+            if fails || kernel.failed.is_some_and(|failed| failed > at) {
+                return;
+            }
+            if let Some(text) = map_differences(&kernel.tables, services, slices) {
+                node.network.ledger().break_rule(rule, at, format!("{ms} ms later: {text}"));
+            }
+        });
+    }
+
+    /// Whether the next write fails; if so, it must be made good.
+    fn fails(&self, kernel: &mut Kernel) -> bool {
+        let fails = self.network.node_write_fails();
+        if fails {
+            kernel.failed = Some(self.network.ms());
+            self.check_after(REPAIRED, Rule::MadeGood);
         }
-        let found = map_differences(&self.kernel.lock().unwrap().tables, services, slices);
-        if let Some(text) = found {
-            let text = format!("1 ms after it was known: {text}");
-            self.network.ledger().break_rule(Rule::AtOnce, at, text);
-        }
+        fails
     }
 }
 
@@ -170,7 +185,8 @@ impl ServiceMaps for Node {
     }
 
     fn apply(&mut self, ops: &[Op]) -> Result<()> {
-        let mut kernel = self.kernel.lock().unwrap();
+        let mut guard = self.kernel.lock().unwrap();
+        let kernel = &mut *guard;
         let before = resolved(&kernel.tables);
         let mut end = kernel.tables.clone();
         ops.iter().for_each(|op| end.apply(op));
@@ -179,10 +195,11 @@ impl ServiceMaps for Node {
         match self.network.mutant {
             Some(Mutant::WritesBackwards) => ops.reverse(),
             Some(Mutant::ForgetsBackends) => ops.retain(|op| !matches!(op, Op::PutBackend(2, _))),
+            Some(Mutant::GivesUp) if kernel.failed.is_some() => return Ok(()),
             _ => {}
         }
         for op in &ops {
-            if self.network.node_write_fails() {
+            if self.fails(kernel) {
                 bail!("a planted fault");
             }
             kernel.tables.apply(op);
@@ -218,19 +235,21 @@ fn emptied(
 
 impl Neighbourhood for Node {
     async fn set_routes(&self, peers: Vec<Peer>) -> Result<()> {
-        if self.network.node_write_fails() {
+        let mut kernel = self.kernel.lock().unwrap();
+        if self.fails(&mut kernel) {
             bail!("a planted fault");
         }
         let cidr = |peer: &Peer| peer.pod_cidr.map_or("none".to_owned(), |cidr| cidr.to_string());
-        self.kernel.lock().unwrap().routes = peers.iter().map(|peer| (peer.name.clone(), cidr(peer))).collect();
+        kernel.routes = peers.iter().map(|peer| (peer.name.clone(), cidr(peer))).collect();
         Ok(())
     }
 
     async fn set_peers(&self, peers: Vec<Peer>) -> Result<()> {
-        if self.network.node_write_fails() {
+        let mut kernel = self.kernel.lock().unwrap();
+        if self.fails(&mut kernel) {
             bail!("a planted fault");
         }
-        self.kernel.lock().unwrap().peers = peers.iter().map(|peer| peer.address.to_string()).collect();
+        kernel.peers = peers.iter().map(|peer| peer.address.to_string()).collect();
         Ok(())
     }
 }
