@@ -64,3 +64,167 @@ async fn a_namespace_goes_with_its_content_and_waits_for_finalizers() {
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert!(cluster.find("/api/v1/namespaces/doomed").await.is_none(), "it goes as soon as nothing is left");
 }
+
+/// A silent node is unknown after the grace, its pods are not ready and their endpoints neither, then they are evicted;
+/// when it comes back its taints go.
+#[tokio::test(start_paused = true)]
+async fn a_node_is_lost_and_comes_back() {
+    let cluster = Cluster::start(1).await;
+    for name in ["n1", "n2", "n3"] {
+        cluster.add_node(name).await;
+    }
+    cluster.create_workload("deployments", "web", json!({"replicas": 3})).await;
+    cluster.create_service("web", "http").await;
+    cluster.settle().await;
+    cluster.run_pods().await;
+    // n1 and n2 go on, n3 falls silent.
+    for beat in 0..6 {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        for name in ["n1", "n2"] {
+            cluster.beat(name, beat).await;
+        }
+    }
+    let node = cluster.get("/api/v1/nodes/n3").await;
+    let ready = node["status"]["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Ready").unwrap();
+    assert_eq!((&ready["status"], &ready["reason"]), (&json!("Unknown"), &json!("NodeStatusUnknown")));
+    let taints: Vec<String> =
+        node["spec"]["taints"].as_array().unwrap().iter().map(|t| format!("{}:{}", t["key"], t["effect"])).collect();
+    let key = "\"node.kubernetes.io/unreachable\"";
+    assert_eq!(taints, [format!("{key}:\"NoSchedule\""), format!("{key}:\"NoExecute\"")]);
+    let ready = cluster.endpoints("web").await;
+    assert_eq!(ready.iter().filter(|(_, ready)| *ready).count(), 2, "{ready:?}");
+    // Five minutes are tolerated.
+    for beat in 6..35 {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        for name in ["n1", "n2"] {
+            cluster.beat(name, beat).await;
+        }
+    }
+    let pods = cluster.items("/api/v1/pods?fieldSelector=spec.nodeName%3Dn3").await;
+    assert!(pods.iter().all(|pod| pod["metadata"]["deletionTimestamp"].is_string()), "{pods:?}");
+    assert_eq!(cluster.items("/api/v1/pods").await.len(), 4, "there is another one in its place");
+    cluster.beat("n3", 35).await;
+    cluster.settle().await;
+    assert!(cluster.get("/api/v1/nodes/n3").await["spec"]["taints"].is_null());
+    // The node itself goes, and with it what nobody ends.
+    cluster.delete("/api/v1/nodes/n3", json!({})).await;
+    tokio::time::sleep(Duration::from_secs(41)).await;
+    assert_eq!(cluster.items("/api/v1/pods").await.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn owners_take_their_dependents_along_or_leave_them() {
+    let cluster = Cluster::start(1).await;
+    cluster.add_node("n1").await;
+    for policy in ["Background", "Foreground", "Orphan"] {
+        cluster.create_workload("deployments", "web", json!({"replicas": 1})).await;
+        cluster.settle().await;
+        let path = "/apis/apps/v1/namespaces/default/deployments/web";
+        cluster.delete(path, json!({"propagationPolicy": policy})).await;
+        cluster.settle().await;
+        let (sets, pods) = (cluster.items("/apis/apps/v1/replicasets").await, cluster.items("/api/v1/pods").await);
+        let present = cluster.find(path).await.is_some();
+        match policy {
+            // The pod has its grace, and in the foreground everybody waits for it.
+            "Background" => assert_eq!((present, sets.len(), pods.len()), (false, 0, 1)),
+            "Foreground" => assert_eq!((present, sets.len(), pods.len()), (true, 1, 1)),
+            _ => {
+                assert_eq!((present, sets.len(), pods.len()), (false, 1, 1));
+                assert!(sets[0]["metadata"]["ownerReferences"].is_null());
+                assert!(pods[0]["metadata"]["deletionTimestamp"].is_null());
+                continue;
+            }
+        }
+        assert!(pods[0]["metadata"]["deletionTimestamp"].is_string());
+        let pod = pods[0]["metadata"]["name"].as_str().unwrap();
+        cluster.delete(&format!("/api/v1/namespaces/default/pods/{pod}"), json!({"gracePeriodSeconds": 0})).await;
+        cluster.settle().await;
+        assert!(cluster.find(path).await.is_none(), "{policy}");
+        assert!(cluster.items("/apis/apps/v1/replicasets").await.is_empty(), "{policy}");
+    }
+}
+
+/// A custom resource owned by something that never was is deleted, one in the same namespace as its owner is not.
+#[tokio::test(start_paused = true)]
+async fn custom_resources_have_owners_too() {
+    let cluster = Cluster::start(1).await;
+    let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+    let version = json!({"name": "v1", "served": true, "storage": true, "schema": schema});
+    let names = json!({"plural": "things", "kind": "Thing"});
+    let spec = json!({"group": "example.org", "scope": "Namespaced", "names": names, "versions": [version]});
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    cluster.create(path, json!({"metadata": {"name": "things.example.org"}, "spec": spec})).await;
+    cluster.settle().await;
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let owner = cluster.create(maps, json!({"metadata": {"name": "owner"}})).await;
+    let things = "/apis/example.org/v1/namespaces/default/things";
+    let thing = |name: &str, uid: &serde_json::Value| {
+        let reference = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid});
+        json!({"apiVersion": "example.org/v1", "kind": "Thing",
+            "metadata": {"name": name, "ownerReferences": [reference]}})
+    };
+    cluster.create(things, thing("owned", &owner["metadata"]["uid"])).await;
+    cluster.create(things, thing("stray", &json!("4c9f1ff3-5b5f-4f0a-8a3c-000000000000"))).await;
+    cluster.settle().await;
+    let names: Vec<String> = cluster.items(things).await.iter().map(|t| t["metadata"]["name"].to_string()).collect();
+    assert_eq!(names, ["\"owned\""]);
+    cluster.delete(&format!("{maps}/owner"), json!({})).await;
+    cluster.settle().await;
+    assert!(cluster.items(things).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deployment_rolls_without_a_gap() {
+    let cluster = Cluster::start(1).await;
+    cluster.add_node("n1").await;
+    cluster.create_workload("deployments", "web", json!({"replicas": 4})).await;
+    cluster.settle().await;
+    cluster.run_pods().await;
+    let path = "/apis/apps/v1/namespaces/default/deployments/web";
+    let containers = json!([{"name": "c", "image": "i:2"}]);
+    cluster.merge(path, json!({"spec": {"template": {"spec": {"containers": containers}}}})).await;
+    for round in 0.. {
+        cluster.settle().await;
+        let status = cluster.get(path).await["status"].clone();
+        assert!(status["availableReplicas"].as_i64().unwrap_or(0) >= 3, "{status}");
+        assert!(status["replicas"].as_i64().unwrap_or(0) <= 5, "{status}");
+        if status["updatedReplicas"] == 4 && status["availableReplicas"] == 4 && status["replicas"] == 4 {
+            break;
+        }
+        assert!(round < 20, "it does not end: {status}");
+        cluster.run_pods().await;
+        cluster.end_pods().await;
+    }
+    let deployment = cluster.get(path).await;
+    assert_eq!(deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"], "2");
+    let progressing = deployment["status"]["conditions"].as_array().unwrap();
+    let progressing = progressing.iter().find(|condition| condition["type"] == "Progressing").unwrap();
+    assert_eq!(progressing["reason"], "NewReplicaSetAvailable");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_daemon_set_rolls_node_by_node() {
+    let cluster = Cluster::start(1).await;
+    for name in ["n1", "n2", "n3"] {
+        cluster.add_node(name).await;
+    }
+    cluster.create_workload("daemonsets", "agent", json!({})).await;
+    cluster.settle().await;
+    cluster.run_pods().await;
+    let path = "/apis/apps/v1/namespaces/default/daemonsets/agent";
+    let containers = json!([{"name": "c", "image": "i:2"}]);
+    cluster.merge(path, json!({"spec": {"template": {"spec": {"containers": containers}}}})).await;
+    for round in 0.. {
+        cluster.settle().await;
+        let status = cluster.get(path).await["status"].clone();
+        assert!(status["numberAvailable"].as_i64().unwrap_or(0) >= 2, "{status}");
+        if status["updatedNumberScheduled"] == 3 && status["numberAvailable"] == 3 {
+            break;
+        }
+        assert!(round < 20, "it does not end: {status}");
+        cluster.end_pods().await;
+        cluster.settle().await;
+        cluster.run_pods().await;
+    }
+    assert_eq!(cluster.items("/apis/apps/v1/controllerrevisions").await.len(), 2);
+}

@@ -255,7 +255,7 @@ impl Cache {
             let mut inner = self.lock();
             let key = Key::of(object);
             let Some(table) = inner.tables.get_mut(kind) else { return };
-            if !table.objects.get(&key).is_some_and(|held| uid(held) == uid(object)) {
+            if table.objects.get(&key).is_none_or(|held| uid(held) != uid(object)) {
                 return;
             }
             table.gone.insert(uid(object).to_owned());
@@ -304,8 +304,8 @@ impl Cache {
     /// Returns when every one of `kinds` has been listed.
     pub(crate) async fn synced(&self, kinds: &[Kind]) {
         let mut synced = self.synced.subscribe();
-        // The sender lives as long as the cache does.
-        let _ = synced.wait_for(|synced| kinds.iter().all(|kind| synced.contains(kind))).await;
+        // One that is no longer held will never be. The sender lives as long as the cache does.
+        let _ = synced.wait_for(|synced| kinds.iter().all(|kind| synced.contains(kind) || !self.holds(kind))).await;
     }
 }
 

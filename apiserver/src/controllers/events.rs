@@ -151,10 +151,7 @@ async fn repeat(saying: &Saying, event: &Value, count: i64) -> bool {
 }
 
 async fn create(saying: &Saying) -> Option<Value> {
-    let namespace = match saying.about["namespace"].as_str() {
-        Some(namespace) => namespace,
-        None => "default",
-    };
+    let namespace = saying.about["namespace"].as_str().unwrap_or("default");
     let stem = saying.about["name"].as_str().unwrap_or_default();
     for attempt in 0..64 {
         let name = format!("{stem}.{:x}", saying.at.as_nanosecond() + attempt);

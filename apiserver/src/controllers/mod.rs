@@ -140,6 +140,9 @@ pub async fn run(server: ApiServer, options: ControllerOptions) {
     let (clock, cache) = (server.clock(), Arc::new(Cache::default()));
     let events = Events::new(Arc::clone(&clock));
     let mut context = Context { server, cache, clock, options: Arc::new(options), events, tasks: JoinSet::new() };
+    for kind in &WATCHED {
+        context.cache.hold(kind);
+    }
     namespace::start(&mut context);
     service_account::start(&mut context);
     node::start(&mut context);
@@ -151,7 +154,6 @@ pub async fn run(server: ApiServer, options: ControllerOptions) {
     garbage::start(&mut context);
     for kind in WATCHED {
         let client = context.client_of("kube-controller-manager", User::new("system:kube-controller-manager", &[]));
-        context.cache.hold(&kind);
         context.tasks.spawn(follow(client, Arc::clone(&context.cache), kind, Detail::Whole));
     }
     let Context { mut tasks, events, .. } = context;

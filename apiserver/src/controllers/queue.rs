@@ -110,17 +110,6 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         self.lock().failures.remove(key);
     }
 
-    /// How many keys are waiting, those for later included.
-    pub(crate) fn len(&self) -> usize {
-        let inner = self.lock();
-        inner.ready.len() + inner.delayed.len()
-    }
-
-    /// Whether nothing waits.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// The next key that is due; waits for one.
     pub(crate) async fn next(&self) -> K {
         loop {

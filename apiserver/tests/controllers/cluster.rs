@@ -94,3 +94,62 @@ impl Cluster {
         self.create(&path, json!({"metadata": {"name": name}, "spec": spec})).await
     }
 }
+
+/// What kubelets do, at the tests' word.
+impl Cluster {
+    /// Every bound pod that is not ending is up and ready, with an address that follows from its place in the list.
+    pub(crate) async fn run_pods(&self) {
+        for pod in self.items("/api/v1/pods").await {
+            let (metadata, status) = (&pod["metadata"], &pod["status"]);
+            let bound = pod["spec"]["nodeName"].is_string();
+            if !bound || metadata["deletionTimestamp"].is_string() || status["phase"] == "Running" {
+                continue;
+            }
+            let revision: u32 = metadata["resourceVersion"].as_str().unwrap().parse().unwrap();
+            let address = format!("10.244.{}.{}", revision / 250, revision % 250 + 1);
+            let since = "2026-01-01T00:00:00Z";
+            let ready = json!({"type": "Ready", "status": "True", "lastTransitionTime": since});
+            let status = json!({"phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
+                "conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": since}, ready]});
+            self.merge(&format!("{}/status", pod_path(&pod)), json!({"status": status})).await;
+        }
+        self.settle().await;
+    }
+
+    /// Every ending pod has ended.
+    pub(crate) async fn end_pods(&self) {
+        for pod in self.items("/api/v1/pods").await {
+            if pod["metadata"]["deletionTimestamp"].is_string() {
+                self.delete(&pod_path(&pod), json!({"gracePeriodSeconds": 0})).await;
+            }
+        }
+        self.settle().await;
+    }
+
+    /// The node's kubelet says once more that it is ready.
+    pub(crate) async fn beat(&self, node: &str, number: u32) {
+        let heartbeat = format!("2026-01-01T{:02}:{:02}:00Z", number / 60, number % 60);
+        let ready = json!({"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "ready",
+            "lastHeartbeatTime": heartbeat});
+        self.merge(&format!("/api/v1/nodes/{node}/status"), json!({"status": {"conditions": [ready]}})).await;
+    }
+
+    /// A Service for the pods with label `app` of the same name.
+    pub(crate) async fn create_service(&self, name: &str, target: &str) {
+        let spec = json!({"selector": {"app": name}, "ports": [{"port": 80, "targetPort": target}]});
+        self.create("/api/v1/namespaces/default/services", json!({"metadata": {"name": name}, "spec": spec})).await;
+    }
+
+    /// Addresses of a Service in its slices, and whether they are ready.
+    pub(crate) async fn endpoints(&self, service: &str) -> Vec<(String, bool)> {
+        let path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+        let slices = self.items(&format!("{path}?labelSelector=kubernetes.io%2Fservice-name%3D{service}")).await;
+        let endpoints = slices.iter().flat_map(|slice| slice["endpoints"].as_array().into_iter().flatten());
+        endpoints.map(|e| (e["addresses"][0].to_string(), e["conditions"]["ready"] == true)).collect()
+    }
+}
+
+fn pod_path(pod: &Value) -> String {
+    let part = |name: &str| pod["metadata"][name].as_str().unwrap().to_owned();
+    format!("/api/v1/namespaces/{}/pods/{}", part("namespace"), part("name"))
+}

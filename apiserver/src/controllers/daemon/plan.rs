@@ -95,8 +95,11 @@ fn on_node(set: &Value, node: &Value, run: bool, pods: &[Arc<Value>], view: &Vie
     }
 }
 
+/// The updated and the old pod of a node.
+type Pair<'a> = (Option<&'a Arc<Value>>, Option<&'a Arc<Value>>);
+
 /// The updated and the old pod of a node, if there is at most one of each that is not ending.
-fn pair<'a>(pods: &'a [Arc<Value>], view: &View) -> Option<(Option<&'a Arc<Value>>, Option<&'a Arc<Value>>)> {
+fn pair<'a>(pods: &'a [Arc<Value>], view: &View) -> Option<Pair<'a>> {
     let active = pods.iter().filter(|pod| !is_terminating(pod));
     let (updated, old): (Vec<_>, Vec<_>) = active.partition(|pod| view.is_updated(pod));
     (updated.len() <= 1 && old.len() <= 1).then(|| (updated.first().copied(), old.first().copied()))

@@ -134,7 +134,7 @@ const COUNTS: [&str; 3] = ["fullyLabeledReplicas", "readyReplicas", "availableRe
 fn same(one: &Value, other: &Value) -> bool {
     let number_at = |value: &Value, name: &str| number(value, &format!("/{name}"));
     let numbers = |name: &&str| number_at(one, name) == number_at(other, name);
-    COUNTS.iter().chain(&["replicas", "observedGeneration"]).all(|name| numbers(name))
+    COUNTS.iter().chain(&["replicas", "observedGeneration"]).all(numbers)
         && list(one, "/conditions") == list(other, "/conditions")
 }
 

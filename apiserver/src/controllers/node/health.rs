@@ -1,0 +1,259 @@
+//! Who is still there: a node whose kubelet renews neither its lease nor its status becomes unknown, its pods not ready,
+//! and its taints follow its conditions.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::judgement::{Zone, cut_off, no_execute, silent, taints, zone, zone_of};
+use crate::clock::{Clock, seconds};
+use crate::controllers::cache::{Cache, Change, Key};
+use crate::controllers::client::{Client, PatchType, Refused};
+use crate::controllers::events::Recorder;
+use crate::controllers::kind::{LEASES, NODES, PODS};
+use crate::controllers::object::{condition, condition_status, list, name, namespace, revision, text, uid};
+use crate::controllers::pods::is_ready;
+use crate::controllers::queue::Queue;
+use crate::controllers::{Context, ControllerOptions};
+
+const LEASE_SPACE: &str = "kube-node-lease";
+/// A zone loses no more than one node in this time, a large one that is mostly gone one in the other.
+const BETWEEN_EVICTIONS: Duration = Duration::from_secs(10);
+const BETWEEN_DISRUPTED: Duration = Duration::from_secs(100);
+/// Up to this many nodes a zone that is mostly gone loses none at all.
+const SMALL_ZONE: usize = 50;
+
+pub(super) fn start(context: &mut Context) {
+    let queue = Queue::new();
+    context.subscribe(&queue, note);
+    let client = context.client("node-controller");
+    let controller = Arc::new(Controller {
+        recorder: context.recorder("node-controller", &client),
+        client,
+        cache: Arc::clone(&context.cache),
+        clock: Arc::clone(&context.clock),
+        options: Arc::clone(&context.options),
+        queue: Arc::clone(&queue),
+        book: Mutex::default(),
+    });
+    context.work("node-lifecycle", &queue, move |look: Look| {
+        let controller = Arc::clone(&controller);
+        async move {
+            match look {
+                Look::Node(name) => controller.reconcile(&name).await,
+                Look::Newcomer(pod) => controller.newcomer(&pod).await,
+            }
+        }
+    });
+}
+
+/// What needs a look.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Look {
+    Node(String),
+    /// A pod that came to a node, perhaps to one that is gone.
+    Newcomer(Key),
+}
+
+fn note(cache: &Cache, queue: &Queue<Look>, change: &Change) {
+    let object = change.object();
+    let ready = |node: &Arc<Value>| condition_status(node, "Ready").to_owned();
+    if change.is(&NODES) && change.before.as_ref().map(ready) != change.after.as_ref().map(ready) {
+        // Whether we are cut off depends on all of them.
+        queue.extend(cache.list(&NODES, "").iter().map(|node| Look::Node(name(node).to_owned())));
+    }
+    if change.is(&NODES) || (change.is(&LEASES) && namespace(object) == LEASE_SPACE) {
+        queue.add(Look::Node(name(object).to_owned()));
+    } else if change.is(&PODS)
+        && let Some(pod) = &change.after
+    {
+        let node = |pod: &Value| text(pod, "/spec/nodeName").to_owned();
+        if !node(pod).is_empty() && change.before.as_ref().is_none_or(|old| node(old).is_empty()) {
+            queue.add(Look::Newcomer(Key::of(pod)));
+        }
+    }
+}
+
+/// What was seen of a node last.
+struct Seen {
+    node: Value,
+    /// Heartbeat of the status and renewal of the lease.
+    signs: (String, String),
+    at: Instant,
+    /// Whether its pods were marked since it is not ready.
+    marked: bool,
+}
+
+#[derive(Default)]
+struct Book {
+    seen: HashMap<String, Seen>,
+    /// When a zone last lost a node to evictions.
+    evicted: BTreeMap<String, Instant>,
+}
+
+struct Controller {
+    client: Client,
+    recorder: Recorder,
+    cache: Arc<Cache>,
+    clock: Arc<dyn Clock>,
+    options: Arc<ControllerOptions>,
+    queue: Arc<Queue<Look>>,
+    book: Mutex<Book>,
+}
+
+impl Controller {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn say(&self, node: &Value, reason: &'static str, message: String) {
+        let about = json!({"kind": "Node", "apiVersion": "v1", "name": name(node), "uid": uid(node)});
+        self.recorder.about(about, "Normal", reason, "", message);
+    }
+
+    async fn reconcile(&self, name: &str) -> Result<(), Refused> {
+        let Some(node) = self.cache.get(&NODES, "", name) else {
+            self.farewell(name);
+            return Ok(());
+        };
+        self.greet(&node);
+        let node = match self.silence(&node) {
+            Some(left) if left.is_zero() => self.give_up(&node).await?,
+            Some(left) => {
+                self.queue.add_after(Look::Node(name.to_owned()), left);
+                node
+            }
+            None => node,
+        };
+        self.taint(&node).await?;
+        let lost = no_execute(&node).is_some();
+        let marked = self.book().seen.get(name).is_some_and(|seen| seen.marked);
+        if lost && !marked {
+            for pod in self.cache.pods_on(name) {
+                self.mark(&pod).await?;
+            }
+        }
+        if let Some(seen) = self.book().seen.get_mut(name) {
+            seen.marked = lost;
+        }
+        Ok(())
+    }
+
+    async fn newcomer(&self, key: &Key) -> Result<(), Refused> {
+        let Some(pod) = self.cache.get(&PODS, &key.namespace, &key.name) else { return Ok(()) };
+        match self.cache.get(&NODES, "", text(&pod, "/spec/nodeName")) {
+            Some(node) if no_execute(&node).is_some() => self.mark(&pod).await,
+            _ => Ok(()),
+        }
+    }
+
+    fn farewell(&self, name: &str) {
+        if let Some(seen) = self.book().seen.remove(name) {
+            self.say(&seen.node, "RemovingNode", format!("Node {name} event: Removing Node {name} from Controller"));
+        }
+    }
+
+    /// A node that was not known; one that was made again under the same name is another one.
+    fn greet(&self, node: &Value) {
+        let known = self.book().seen.get(name(node)).is_some_and(|seen| uid(&seen.node) == uid(node));
+        if !known {
+            let name = name(node);
+            self.say(node, "RegisteredNode", format!("Node {name} event: Registered Node {name} in Controller"));
+        }
+    }
+
+    /// How long the node may still be silent; nothing if it is given up already.
+    fn silence(&self, node: &Value) -> Option<Duration> {
+        let heartbeat = condition(node, "Ready").map(|ready| text(ready, "/lastHeartbeatTime").to_owned());
+        let lease = self.cache.get(&LEASES, LEASE_SPACE, name(node));
+        let renewed = lease.map(|lease| text(&lease, "/spec/renewTime").to_owned());
+        let grace = if heartbeat.is_some() { self.options.node_grace } else { self.options.node_startup_grace };
+        let signs = (heartbeat.unwrap_or_default(), renewed.unwrap_or_default());
+        let now = Instant::now();
+        let mut book = self.book();
+        let fresh = || Seen { node: node.clone(), signs: signs.clone(), at: now, marked: false };
+        let seen = book.seen.entry(name(node).to_owned()).or_insert_with(fresh);
+        if uid(&seen.node) != uid(node) || seen.signs != signs {
+            seen.at = now;
+            seen.signs = signs;
+        }
+        seen.node = node.clone();
+        let left = grace.saturating_sub(now.duration_since(seen.at));
+        let given_up = list(node, "/status/conditions").iter().all(|condition| {
+            !matches!(text(condition, "/type"), "Ready" | "MemoryPressure" | "DiskPressure" | "PIDPressure")
+                || condition["status"] == "Unknown"
+        });
+        (!(left.is_zero() && given_up && condition(node, "Ready").is_some())).then_some(left)
+    }
+
+    async fn give_up(&self, node: &Arc<Value>) -> Result<Arc<Value>, Refused> {
+        let mut wanted = Value::clone(node);
+        wanted["status"] = silent(node, &seconds(self.clock.now()));
+        let was_ready = condition_status(node, "Ready") == "True";
+        let node = self.client.update(&NODES, "status", &wanted).await?;
+        if was_ready {
+            let name = name(&node);
+            self.say(&node, "NodeNotReady", format!("Node {name} status is now: NodeNotReady"));
+        }
+        Ok(node)
+    }
+
+    /// Brings the taints in line with the conditions.
+    async fn taint(&self, node: &Arc<Value>) -> Result<(), Refused> {
+        let evict = no_execute(node).is_some() && self.may_evict(node);
+        let wanted = taints(node, evict, &seconds(self.clock.now()));
+        if wanted == list(node, "/spec/taints") {
+            return Ok(());
+        }
+        // The whole list, and only if nobody changed the node meanwhile.
+        let wanted = if wanted.is_empty() { Value::Null } else { json!(wanted) };
+        let patch = json!({"metadata": {"resourceVersion": revision(node)}, "spec": {"taints": wanted}});
+        self.client.patch(&NODES, node, "", PatchType::Merge, &patch).await.map(drop)
+    }
+
+    /// Whether the node's pods may be evicted now; if not yet, it is looked at again.
+    fn may_evict(&self, node: &Value) -> bool {
+        let nodes = self.cache.list(&NODES, "");
+        if cut_off(&nodes) {
+            // When one comes back, the others are judged anew.
+            return false;
+        }
+        let own = zone_of(node);
+        let mates: Vec<&Value> = nodes.iter().map(|node| &**node).filter(|node| zone_of(node) == own).collect();
+        let key = no_execute(node).unwrap_or_default();
+        if list(node, "/spec/taints").iter().any(|taint| taint["key"] == key && taint["effect"] == "NoExecute") {
+            return true;
+        }
+        let pause = match zone(&mates) {
+            Zone::Partial if mates.len() <= SMALL_ZONE => return false,
+            Zone::Partial => BETWEEN_DISRUPTED,
+            Zone::Normal | Zone::Full => BETWEEN_EVICTIONS,
+        };
+        let mut book = self.book();
+        let now = Instant::now();
+        if let Some(next) = book.evicted.get(&own).map(|last| *last + pause).filter(|next| *next > now) {
+            self.queue.add_after(Look::Node(name(node).to_owned()), next - now);
+            return false;
+        }
+        book.evicted.insert(own, now);
+        true
+    }
+
+    /// A pod of a node that is gone is not ready, whatever it last said.
+    async fn mark(&self, pod: &Value) -> Result<(), Refused> {
+        if !is_ready(pod) {
+            return Ok(());
+        }
+        let condition = json!({"type": "Ready", "status": "False", "lastTransitionTime": seconds(self.clock.now())});
+        let patch = json!({"status": {"conditions": [condition]}});
+        match self.client.patch(&PODS, pod, "status", PatchType::Strategic, &patch).await {
+            Err(refused) if refused.is_not_found() => return Ok(()),
+            other => other.map(drop)?,
+        }
+        self.recorder.say(&PODS, pod, "Warning", "NodeNotReady", "Node is not ready".into());
+        Ok(())
+    }
+}
