@@ -181,11 +181,32 @@ pub fn read_object(
     let parsed = parse(bytes, media_type, kind)?;
     let mut object = parsed.value;
     if !object.is_object() {
-        let got = if object.is_array() { "array" } else { "value" };
-        return Err(unrecognised(bytes, kind, &format!("json: cannot unmarshal {got} into Go value of type struct")));
+        let got = match &object {
+            Value::Array(_) => "array",
+            Value::String(_) => "string",
+            Value::Bool(_) => "bool",
+            _ => "number",
+        };
+        let versioned = "struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }";
+        let error = format!("json: cannot unmarshal {got} into Go value of type {versioned}");
+        return Err(unrecognised(bytes, kind, &error));
+    }
+    if resource.custom.is_some() {
+        // Nothing but the object itself says what kind a custom resource is.
+        for (name, shown) in [("kind", "Kind"), ("apiVersion", "apiVersion")] {
+            if object[name].as_str().unwrap_or_default().is_empty() {
+                let text = String::from_utf8_lossy(bytes);
+                return Err(Failure::bad_request(format!(
+                    "the object provided is unrecognized (must be of type {kind}): Object '{shown}' is missing in '{text}' ({})",
+                    summary(bytes)
+                )));
+            }
+        }
     }
     check_kind(&mut object, resource, kind)?;
-    let warnings = check_fields(&mut object, parsed.duplicates, resource, kind, validation)?;
+    let mut warnings = check_fields(&mut object, parsed.duplicates, resource, kind, validation)
+        .map_err(|failure| in_order(failure, bytes))?;
+    sort_as_found(&mut warnings, bytes);
     Ok(Decoded { object, warnings })
 }
 
@@ -196,8 +217,47 @@ fn unsupported_body() -> Failure {
     Failure::unsupported_media(message, false)
 }
 
+/// The real decoder complains in the order of the text.
+fn sort_as_found(texts: &mut [String], bytes: &[u8]) {
+    if texts.len() < 2 {
+        return;
+    }
+    let place = |text: &String| {
+        let path = text.split('"').nth(1).unwrap_or_default();
+        let mut from = 0;
+        for name in path.split(['.', '[', ']']).filter(|name| !name.is_empty() && name.parse::<usize>().is_err()) {
+            let key = format!("\"{name}\"");
+            let found = bytes[from..].windows(key.len()).position(|window| window == key.as_bytes());
+            from += found.map_or(0, |at| at + key.len());
+        }
+        from
+    };
+    texts.sort_by_cached_key(place);
+}
+
+fn in_order(mut failure: Failure, bytes: &[u8]) -> Failure {
+    if let Some((head, list)) = failure.message.split_once("strict decoding error: ") {
+        let mut texts: Vec<String> = list.split(", ").map(str::to_owned).collect();
+        sort_as_found(&mut texts, bytes);
+        failure.message = format!("{head}strict decoding error: {}", texts.join(", "));
+    }
+    failure
+}
+
+/// The beginning of a body: as text if it may be JSON, or else in hexadecimal digits.
+fn summary(bytes: &[u8]) -> String {
+    const MOST: usize = 30;
+    let more = if bytes.len() > MOST { " ..." } else { "" };
+    let begin = &bytes[..bytes.len().min(MOST)];
+    match bytes.first() {
+        None => "<empty>".into(),
+        Some(b'{') => format!("{}{more}", String::from_utf8_lossy(begin)),
+        Some(_) => format!("{}{more}", begin.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+    }
+}
+
 fn unrecognised(bytes: &[u8], kind: &str, error: &str) -> Failure {
-    let shown = if bytes.is_empty() { "<empty>".into() } else { String::from_utf8_lossy(bytes) };
+    let shown = summary(bytes);
     Failure::bad_request(format!(
         "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {error} ({shown})"
     ))

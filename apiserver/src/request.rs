@@ -29,9 +29,13 @@ pub struct Target {
 impl Target {
     /// Reads `/api/v1/…` and `/apis/GROUP/VERSION/…`; nothing if it is another path or names no resource.
     pub fn parse(path: &str) -> Option<Self> {
-        let parts: Vec<String> = path
+        // An empty part names nothing; only the end may be one.
+        let inner = path.trim_start_matches('/').trim_end_matches('/');
+        if inner.split('/').any(str::is_empty) {
+            return Some(Self { version: "v1".into(), ..Self::default() });
+        }
+        let parts: Vec<String> = inner
             .split('/')
-            .filter(|part| !part.is_empty())
             .map(|part| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned())
             .collect();
         let mut parts = parts.into_iter().peekable();

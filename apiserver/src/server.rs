@@ -359,7 +359,12 @@ impl ApiServer {
         let user_agent = header(USER_AGENT).to_owned();
         let call = Call { target, query, resource, media_type, body, user_agent, user };
         check_scope(method, &call)?;
-        Ok(self.serve(method, call, headers)?)
+        let warning = call.resource.custom.as_ref().and_then(|custom| custom.warning.clone());
+        let mut answer = self.serve(method, call, headers).unwrap_or_else(|failure| failed(&failure));
+        if let Some(warning) = warning {
+            warn(&mut answer, &warning);
+        }
+        Ok(answer)
     }
 
     fn serve(&self, method: &Method, call: Call, headers: &HeaderMap) -> Outcome<Response<Body>> {
@@ -385,12 +390,16 @@ impl ApiServer {
         let body = render(written.object, wanted.form, include, shown, now);
         let mut answer = encode(written.code, &body, wanted);
         for warning in &written.warnings {
-            let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
-            if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
-                answer.headers_mut().append(WARNING, value);
-            }
+            warn(&mut answer, warning);
         }
         Ok(answer)
+    }
+}
+
+fn warn(answer: &mut Response<Body>, warning: &str) {
+    let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
+    if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+        answer.headers_mut().append(WARNING, value);
     }
 }
 
@@ -412,6 +421,9 @@ fn verb(state: &mut State, method: &Method, call: &Call) -> Outcome<Written> {
         "" if !call.resource.allows(name) => return Err(Failure::method_not_allowed()),
         "" => {}
         sub => match call.resource.subresource(sub) {
+            None if call.resource.custom.is_some() => {
+                return Err(Failure::not_found(&call.resource.group, &call.resource.plural, &call.target.name));
+            }
             None => return Err(Failure::no_such_resource()),
             Some(found) if !found.verbs.contains(&name) => return Err(Failure::method_not_allowed()),
             Some(_) if sub == "status" => {}
@@ -464,17 +476,23 @@ fn custom_group(registry: &Registry, group: &str) -> bool {
 }
 
 /// A namespaced object has its namespace in the path, another has none.
-fn check_scope(method: &Method, call: &Call) -> Result<(), Failure> {
+fn check_scope(method: &Method, call: &Call) -> Result<(), Refusal> {
     let (resource, target) = (&call.resource, &call.target);
+    if resource.custom.is_some() {
+        // Nothing is behind other paths of custom resources.
+        let whole = target.name.is_empty() && *method == Method::GET;
+        let fits = target.namespace.is_empty() != resource.namespaced || (resource.namespaced && whole);
+        return if fits { Ok(()) } else { Err(Refusal::NoPath) };
+    }
     if !resource.namespaced && !target.namespace.is_empty() {
-        return Err(Failure::no_such_resource());
+        return Err(Failure::no_such_resource().into());
     }
     if resource.namespaced && target.namespace.is_empty() {
         if !target.name.is_empty() {
-            return Err(Failure::no_such_resource());
+            return Err(Failure::no_such_resource().into());
         }
         if *method != Method::GET {
-            return Err(Failure::method_not_allowed());
+            return Err(Failure::method_not_allowed().into());
         }
     }
     Ok(())

@@ -84,7 +84,21 @@ fn row(
 ) -> Value {
     let object = match include {
         Include::None => Value::Null,
-        Include::Metadata => partial(item, version),
+        Include::Metadata => {
+            let mut view = partial(item, version);
+            // The real server keeps the count of templates beside metadata, and prints rows before it is put in.
+            if resource.kind == "DaemonSet"
+                && let Some(annotations) = view["metadata"]["annotations"].as_object_mut()
+            {
+                annotations.remove("deprecated.daemonset.template.generation");
+                if annotations.is_empty()
+                    && let Some(metadata) = view["metadata"].as_object_mut()
+                {
+                    metadata.remove("annotations");
+                }
+            }
+            view
+        }
         Include::Object => {
             let mut item = item.clone();
             item["kind"] = json!(resource.kind);

@@ -30,7 +30,15 @@ pub fn to_core(object: Value) -> Value {
     rename(object, "v1", FIELDS.into_iter().map(|(core, new)| (new, core)))
 }
 
-/// The core form as events.k8s.io.
+/// The core form as events.k8s.io, which does not print who reports if nobody does.
 pub fn from_core(object: &Value) -> Value {
-    rename(object.clone(), "events.k8s.io/v1", FIELDS.into_iter())
+    let mut object = rename(object.clone(), "events.k8s.io/v1", FIELDS.into_iter());
+    if let Some(map) = object.as_object_mut() {
+        for name in ["reportingController", "reportingInstance"] {
+            if map.get(name).is_some_and(|value| value == "") {
+                map.remove(name);
+            }
+        }
+    }
+    object
 }

@@ -124,6 +124,9 @@ pub fn prepare_update(resource: &Resource, subresource: &str, object: &mut Value
     if id(resource) == ("", "services") && subresource.is_empty() {
         service::carry_over(object, current);
     }
+    if id(resource) == ("apps", "daemonsets") && subresource.is_empty() {
+        workloads::count_template(object, current);
+    }
     if id(resource) == ("apiextensions.k8s.io", "customresourcedefinitions") && subresource.is_empty() {
         definition::follow(object);
     }
@@ -152,10 +155,16 @@ pub fn raises_generation(resource: &Resource, old: &Value, new: &Value) -> bool 
 }
 
 /// Gives a Service its addresses and ports; other kinds get nothing.
-pub fn allocate(state: &mut State, resource: &Resource, object: &mut Value, old: Option<&Value>) -> Outcome<()> {
+pub fn allocate(
+    state: &mut State,
+    resource: &Resource,
+    object: &mut Value,
+    old: Option<&Value>,
+    dry_run: bool,
+) -> Outcome<()> {
     if id(resource) == ("", "services") {
         let State { allocations, chance, .. } = state;
-        let errors = allocations.give(chance, object, old);
+        let errors = allocations.give(chance, object, old, dry_run);
         if !errors.is_empty() {
             return Err(Failure::invalid("", "Service", meta(object, "name"), &errors));
         }
@@ -225,6 +234,9 @@ fn custom_errors(custom: &Custom, subresource: &str, object: &Value, old: Option
 
 /// Warnings that come with an object that is otherwise fine.
 pub fn warnings(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<String> {
+    if id(resource) == ("", "services") {
+        return service_rules::warnings(object);
+    }
     let Some(custom) = &resource.custom else { return Vec::new() };
     let mut warnings = names::finalizer_warnings(object, old);
     if let (Some(rules), Some(old)) = (&custom.rules, old) {

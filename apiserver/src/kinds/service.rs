@@ -10,6 +10,7 @@ use crate::clock::Chance;
 use crate::failure::FieldError;
 use crate::store::Key;
 
+const DRY_PORT: u16 = 32768;
 const TAKEN: &str = "provided port is already allocated";
 
 /// Addresses and ports in use, and the ranges that they come from.
@@ -47,8 +48,18 @@ impl Allocations {
     }
 
     /// Gives a Service what it needs and has not; `old` is the Service before an update.
-    pub fn give(&self, chance: &mut Chance, service: &mut Value, old: Option<&Value>) -> Vec<FieldError> {
+    pub fn give(
+        &self,
+        chance: &mut Chance,
+        service: &mut Value,
+        old: Option<&Value>,
+        dry_run: bool,
+    ) -> Vec<FieldError> {
+        let mut giving = Giving { chance, dry_run, picked: Vec::new() };
         let kind = text(&service["spec"]["type"]).to_owned();
+        if let Some(error) = old.and_then(|old| health_port_error(service, old)) {
+            return vec![error];
+        }
         if kind == "ExternalName" {
             for name in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
                 drop_field(&mut service["spec"], name);
@@ -57,23 +68,31 @@ impl Allocations {
         }
         let mut errors = self.families(service);
         if errors.is_empty() {
-            errors = self.address(chance, service, old);
+            errors = self.address(&mut giving, service, old);
         }
         if errors.is_empty() && (kind == "NodePort" || kind == "LoadBalancer") {
-            errors = self.give_ports(chance, service, old);
+            errors = self.give_ports(&mut giving, service, old);
         }
         errors
     }
 
     fn families(&self, service: &mut Value) -> Vec<FieldError> {
         let spec = &mut service["spec"];
-        let headless_bare = spec["clusterIP"] == "None" && spec["selector"].as_object().is_none_or(|s| s.is_empty());
-        if headless_bare && spec["ipFamilyPolicy"].is_null() && spec["ipFamilies"].is_null() {
+        if spec["clusterIPs"].is_null() && !text(&spec["clusterIP"]).is_empty() {
+            spec["clusterIPs"] = json!([spec["clusterIP"]]);
+        }
+        let headless = spec["clusterIP"] == "None";
+        let errors = super::service_rules::cluster_ip_errors(spec, headless);
+        if !errors.is_empty() {
+            return errors;
+        }
+        let bare = headless && spec["selector"].as_object().is_none_or(|s| s.is_empty());
+        if bare && spec["ipFamilyPolicy"].is_null() && spec["ipFamilies"].is_null() {
             spec["ipFamilyPolicy"] = json!("RequireDualStack");
             spec["ipFamilies"] = json!(["IPv4", "IPv6"]);
             return Vec::new();
         }
-        if headless_bare {
+        if bare {
             return Vec::new();
         }
         if spec["ipFamilyPolicy"] == "RequireDualStack" {
@@ -86,6 +105,12 @@ impl Allocations {
                 return vec![FieldError::invalid(field, family, "not configured on this cluster")];
             }
         }
+        for (index, address) in spec["clusterIPs"].as_array().into_iter().flatten().enumerate() {
+            if text(address).contains(':') {
+                let field = format!("spec.clusterIPs[{index}]");
+                return vec![FieldError::invalid(field, &spec["clusterIPs"], "IPv6 is not configured on this cluster")];
+            }
+        }
         if spec["ipFamilyPolicy"].is_null() {
             spec["ipFamilyPolicy"] = json!("SingleStack");
         }
@@ -95,17 +120,15 @@ impl Allocations {
         Vec::new()
     }
 
-    fn address(&self, chance: &mut Chance, service: &mut Value, old: Option<&Value>) -> Vec<FieldError> {
+    fn address(&self, chance: &mut Giving<'_>, service: &mut Value, old: Option<&Value>) -> Vec<FieldError> {
         let spec = &mut service["spec"];
-        if spec["clusterIPs"].is_null() && !text(&spec["clusterIP"]).is_empty() {
-            spec["clusterIPs"] = json!([spec["clusterIP"]]);
-        }
         let asked = text(&spec["clusterIPs"][0]).to_owned();
         if asked == "None" {
             return Vec::new();
         }
         if asked.is_empty() {
-            let Some(address) = self.free_address(chance) else {
+            let free = if chance.dry_run { Some(self.range.network()) } else { self.free_address(chance.chance) };
+            let Some(address) = free else {
                 return vec![FieldError::invalid(
                     "spec.clusterIPs",
                     &json!([]),
@@ -144,84 +167,98 @@ impl Allocations {
         high.chain(low).map(Ipv4Addr::from_bits).find(|address| !self.addresses.contains_key(address))
     }
 
-    fn give_ports(&self, chance: &mut Chance, service: &mut Value, old: Option<&Value>) -> Vec<FieldError> {
+    fn give_ports(&self, giving: &mut Giving<'_>, service: &mut Value, old: Option<&Value>) -> Vec<FieldError> {
         let own: Vec<u16> = old.map(node_ports).unwrap_or_default();
-        let mut given: Vec<(i64, String, u16)> = Vec::new();
-        let (mut errors, mut picked) = (Vec::new(), node_ports(service));
         let balancer = service["spec"]["type"] == "LoadBalancer";
         let wanted = !balancer || service["spec"]["allocateLoadBalancerNodePorts"] != false;
+        let ports: Vec<Value> = service["spec"]["ports"].as_array().cloned().unwrap_or_default();
+        let asked_for = |port: &Value| port["nodePort"].as_i64().unwrap_or(0);
+        // Entries with one port number share a node port, whatever their protocols.
+        let mut shared: BTreeMap<i64, i64> = BTreeMap::new();
         for (index, port) in service["spec"]["ports"].as_array_mut().into_iter().flatten().enumerate() {
-            let (number, protocol) = (port["port"].as_i64().unwrap_or(0), text(&port["protocol"]).to_owned());
-            match port["nodePort"].as_u64().unwrap_or(0) {
-                0 if wanted => {
-                    // The same port number with another protocol shares the node port.
-                    let shared =
-                        given.iter().find(|(n, p, _)| *n == number && *p != protocol).map(|(_, _, node)| *node);
-                    let Some(node) = shared.or_else(|| self.free_port(chance, &picked)) else {
-                        errors.push(FieldError::invalid(
-                            format!("spec.ports[{index}].nodePort"),
-                            &json!(0),
-                            "range is full",
-                        ));
-                        continue;
-                    };
-                    picked.push(node);
-                    given.push((number, protocol, node));
-                    port["nodePort"] = json!(node);
-                }
-                0 => {}
+            let number = port["port"].as_i64().unwrap_or(0);
+            let before = shared.get(&number).copied();
+            let asked = match (before, asked_for(port)) {
+                (Some(before), 0) => before,
+                (_, 0) if wanted => ports
+                    .iter()
+                    .filter(|other| other["port"].as_i64() == Some(number))
+                    .map(asked_for)
+                    .find(|asked| *asked != 0)
+                    .unwrap_or(0),
+                (_, asked) => asked,
+            };
+            let field = format!("spec.ports[{index}].nodePort");
+            let node = match asked {
+                0 if !wanted => continue,
+                0 => match self.free_port(giving) {
+                    Some(node) => i64::from(node),
+                    None => return vec![FieldError::invalid(field, &json!(0), "range is full")],
+                },
+                asked if before == Some(asked) => asked,
                 asked => {
-                    let field = format!("spec.ports[{index}].nodePort");
-                    let node = u16::try_from(asked).unwrap_or(0);
-                    if !self.ports.contains(&node) {
-                        let (low, high) = (self.ports.start(), self.ports.end());
-                        let detail = format!(
-                            "provided port is not in the valid range. The range of valid ports is {low}-{high}"
-                        );
-                        errors.push(FieldError::invalid(field, &json!(asked), &detail));
-                    } else if !own.contains(&node) && self.node_ports.contains_key(&node) {
-                        errors.push(FieldError::invalid(field, &json!(asked), TAKEN));
-                    } else {
-                        given.push((number, protocol, node));
+                    if let Some(detail) = self.taken(asked, &own, giving) {
+                        return vec![FieldError::invalid(field, &json!(asked), &detail)];
                     }
+                    giving.picked.extend(u16::try_from(asked).ok());
+                    asked
                 }
-            }
+            };
+            shared.entry(number).or_insert(node);
+            port["nodePort"] = json!(node);
         }
-        errors.extend(self.give_health_port(chance, service, &own, &picked));
-        errors
+        self.give_health_port(giving, service, &own).into_iter().collect()
     }
 
-    fn give_health_port(
-        &self,
-        chance: &mut Chance,
-        service: &mut Value,
-        own: &[u16],
-        picked: &[u16],
-    ) -> Option<FieldError> {
+    /// Why a node port cannot be had.
+    fn taken(&self, asked: i64, own: &[u16], giving: &Giving<'_>) -> Option<String> {
+        let node = u16::try_from(asked).unwrap_or(0);
+        if !self.ports.contains(&node) {
+            let (low, high) = (self.ports.start(), self.ports.end());
+            return Some(format!("provided port is not in the valid range. The range of valid ports is {low}-{high}"));
+        }
+        let used = self.node_ports.contains_key(&node) || giving.picked.contains(&node);
+        (!own.contains(&node) && used).then(|| TAKEN.into())
+    }
+
+    fn give_health_port(&self, giving: &mut Giving<'_>, service: &mut Value, own: &[u16]) -> Option<FieldError> {
         if !needs_health_port(service) {
             return None;
         }
-        match service["spec"]["healthCheckNodePort"].as_u64().unwrap_or(0) {
-            0 => service["spec"]["healthCheckNodePort"] = json!(self.free_port(chance, picked)?),
+        match service["spec"]["healthCheckNodePort"].as_i64().unwrap_or(0) {
+            0 => service["spec"]["healthCheckNodePort"] = json!(self.free_port(giving)?),
             asked => {
-                let node = u16::try_from(asked).unwrap_or(0);
-                if !own.contains(&node) && self.node_ports.contains_key(&node) {
-                    return Some(FieldError::invalid("spec.healthCheckNodePort", &json!(asked), TAKEN));
-                }
+                let detail = self.taken(asked, own, giving)?;
+                return Some(FieldError::invalid("spec.healthCheckNodePort", &json!(asked), &detail));
             }
         }
         None
     }
 
-    fn free_port(&self, chance: &mut Chance, picked: &[u16]) -> Option<u16> {
+    fn free_port(&self, giving: &mut Giving<'_>) -> Option<u16> {
+        if giving.dry_run {
+            // A dry run is told a number that no port can have.
+            let next = giving.picked.iter().max().copied().unwrap_or(DRY_PORT) + 1;
+            giving.picked.push(next);
+            return Some(next);
+        }
         let (low, size) = (u32::from(*self.ports.start()), self.ports.len() as u32);
         let lower = (size / 32).clamp(16, 128).min(size / 2);
         let upper = size - lower;
-        let start = chance.below(upper);
+        let start = giving.chance.below(upper);
         let high = (0..upper).map(|step| low + lower + (start + step) % upper);
-        let ports = high.chain(low..low + lower).filter_map(|port| u16::try_from(port).ok());
-        ports.into_iter().find(|port| !self.node_ports.contains_key(port) && !picked.contains(port))
+        let mut ports = high.chain(low..low + lower).filter_map(|port| u16::try_from(port).ok());
+        let found = ports.find(|port| !self.node_ports.contains_key(port) && !giving.picked.contains(port))?;
+        giving.picked.push(found);
+        Some(found)
     }
+}
+
+/// One act of giving: what was picked so far, and whether it is only tried.
+struct Giving<'a> {
+    chance: &'a mut Chance,
+    dry_run: bool,
+    picked: Vec<u16>,
 }
 
 fn text(value: &Value) -> &str {
@@ -242,6 +279,14 @@ fn node_ports(service: &Value) -> Vec<u16> {
     let ports = service["spec"]["ports"].as_array().into_iter().flatten().map(|port| &port["nodePort"]);
     let all = ports.chain([&service["spec"]["healthCheckNodePort"]]);
     all.filter_map(|port| u16::try_from(port.as_u64()?).ok()).filter(|port| *port != 0).collect()
+}
+
+/// The port of health checks stays while there is one.
+fn health_port_error(service: &Value, old: &Value) -> Option<FieldError> {
+    let port = |service: &Value| service["spec"]["healthCheckNodePort"].as_u64().unwrap_or(0);
+    let both = needs_health_port(service) && needs_health_port(old);
+    (both && port(service) != port(old))
+        .then(|| FieldError::forbidden("spec.healthCheckNodePort", "field is immutable"))
 }
 
 pub(super) fn needs_health_port(service: &Value) -> bool {

@@ -14,7 +14,6 @@ use crate::failure::FieldError;
 const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
 const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
 const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
-const KUBELET: i64 = 10250;
 const AFFINITY_MAX: i64 = 86400;
 const ONLY_BALANCER: &str = "may only be used when `type` is 'LoadBalancer'";
 
@@ -64,12 +63,6 @@ pub(super) fn validate(service: &Value, old: Option<&Value>) -> Vec<FieldError> 
 fn type_errors(spec: &Value, kind: &str, headless: bool) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if matches!(kind, "LoadBalancer" | "NodePort") {
-        for (index, port) in list(spec, "ports").into_iter().enumerate() {
-            if kind == "LoadBalancer" && port["port"].as_i64() == Some(KUBELET) {
-                let detail = format!("may not expose port {KUBELET} externally since it is used by kubelet");
-                errors.push(FieldError::invalid(format!("spec.ports[{index}]"), &port["port"], &detail));
-            }
-        }
         if headless {
             let detail = format!("may not be set to 'None' for {kind} services");
             errors.push(FieldError::invalid("spec.clusterIPs[0]", &json!("None"), &detail));
@@ -143,10 +136,14 @@ fn affinity_errors(spec: &Value) -> Vec<FieldError> {
     errors
 }
 
-fn cluster_ip_errors(spec: &Value, headless: bool) -> Vec<FieldError> {
+/// Addresses and families, which are looked at before any is given.
+pub(super) fn cluster_ip_errors(spec: &Value, headless: bool) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let (addresses, families) = (list(spec, "clusterIPs"), list(spec, "ipFamilies"));
-    if let Some(first) = addresses.first()
+    if !addresses.is_empty() && text(spec, "clusterIP").is_empty() {
+        let detail = "must be empty when `clusterIP` is not specified";
+        errors.push(FieldError::invalid("spec.clusterIPs", &spec["clusterIPs"], detail));
+    } else if let Some(first) = addresses.first()
         && **first != spec["clusterIP"]
     {
         let detail = "first value must match `clusterIP`";
@@ -295,7 +292,7 @@ fn policy_errors(service: &Value) -> Vec<FieldError> {
     } else if !words.contains(&policy) {
         errors.push(FieldError::not_supported(field, &json!(policy), &words));
     }
-    let known = ["PreferClose", "PreferSameNode", "PreferSameZone"];
+    let known = ["PreferClose", "PreferSameZone", "PreferSameNode"];
     if let Some(word) = spec["trafficDistribution"].as_str().filter(|word| !known.contains(word)) {
         errors.push(FieldError::not_supported("spec.trafficDistribution", &json!(word), &known));
     }
@@ -352,4 +349,21 @@ pub(super) fn validate_status(service: &Value) -> Vec<FieldError> {
         }
     }
     errors
+}
+
+/// What a Service says in vain.
+pub(super) fn warnings(service: &Value) -> Vec<String> {
+    let spec = &service["spec"];
+    let mut warnings = Vec::new();
+    let named = spec["type"] == "ExternalName";
+    if named && !list(spec, "externalIPs").is_empty() {
+        warnings.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".to_owned());
+    }
+    if !named && !text(spec, "externalName").is_empty() {
+        warnings.push("spec.externalName is ignored when spec.type is not \"ExternalName\"".to_owned());
+    }
+    if spec["clusterIP"] == "None" && text(spec, "sessionAffinity") == "ClientIP" {
+        warnings.push("spec.SessionAffinity is ignored for headless services".to_owned());
+    }
+    warnings
 }

@@ -76,9 +76,8 @@ pub(super) fn default_workload(plural: &str, object: &mut Value) {
             }
         }
         "daemonsets" => {
-            let generation = "deprecated.daemonset.template.generation";
-            if object["metadata"]["annotations"][generation].is_null() {
-                object["metadata"]["annotations"][generation] = json!("1");
+            if object["metadata"]["annotations"][TEMPLATE].is_null() {
+                object["metadata"]["annotations"][TEMPLATE] = json!("1");
             }
             let strategy = &mut object["spec"]["updateStrategy"];
             if strategy["type"].is_null() {
@@ -99,6 +98,16 @@ pub(super) fn default_workload(plural: &str, object: &mut Value) {
         }
         _ => {}
     }
+}
+
+const TEMPLATE: &str = "deprecated.daemonset.template.generation";
+
+/// The server counts the templates of a DaemonSet, in an annotation that clients do not set.
+pub(super) fn count_template(object: &mut Value, current: &Value) {
+    let count = current["metadata"]["annotations"][TEMPLATE].as_str().and_then(|text| text.parse::<i64>().ok());
+    let changed = object["spec"]["template"] != current["spec"]["template"];
+    let count = count.unwrap_or(1) + i64::from(changed);
+    object["metadata"]["annotations"][TEMPLATE] = json!(count.to_string());
 }
 
 fn fill(value: &mut Value, fields: &[(&str, Value)]) {

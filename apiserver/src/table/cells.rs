@@ -25,7 +25,7 @@ pub fn cells(object: &Value, resource: &Resource, columns: &Columns, now: Timest
     columns.names.iter().map(|column| cell(kind, object, column, now)).collect()
 }
 
-fn age(time: &Value, now: Timestamp) -> String {
+pub(super) fn age(time: &Value, now: Timestamp) -> String {
     match time.as_str().map(str::parse::<Timestamp>) {
         None => "<unknown>".into(),
         Some(Err(_)) => "<invalid>".into(),
@@ -33,7 +33,7 @@ fn age(time: &Value, now: Timestamp) -> String {
     }
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),
@@ -41,23 +41,23 @@ fn text(value: &Value) -> String {
     }
 }
 
-fn or(value: String, fallback: &str) -> String {
+pub(super) fn or(value: String, fallback: &str) -> String {
     if value.is_empty() { fallback.to_owned() } else { value }
 }
 
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
+pub(super) fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-fn joined(parts: impl Iterator<Item = String>) -> String {
+pub(super) fn joined(parts: impl Iterator<Item = String>) -> String {
     parts.collect::<Vec<_>>().join(",")
 }
 
-fn labels(map: &Value) -> String {
+pub(super) fn labels(map: &Value) -> String {
     or(joined(map.as_object().into_iter().flatten().map(|(k, v)| format!("{k}={}", text(v)))), NONE)
 }
 
-fn number(value: &Value) -> i64 {
+pub(super) fn number(value: &Value) -> i64 {
     value.as_i64().unwrap_or(0)
 }
 
@@ -84,7 +84,7 @@ fn cell(kind: &str, o: &Value, column: &str, now: Timestamp) -> Value {
         ("Pod", _) => json!(super::cells::pod(o, column, now)),
         ("Deployment" | "DaemonSet" | "ReplicaSet" | "StatefulSet", _) => workload(kind, o, column),
         ("RoleBinding" | "ClusterRoleBinding", _) => json!(binding(o, column)),
-        _ => Value::Null,
+        _ => super::other_cells::cell(kind, o, column, now),
     }
 }
 

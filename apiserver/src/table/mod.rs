@@ -1,6 +1,7 @@
 //! Tables, as `kubectl get` shows them: columns are data, cells are made here.
 
 mod cells;
+mod other_cells;
 
 pub use cells::cells;
 pub(crate) use cells::first;
@@ -70,7 +71,7 @@ impl Columns {
             if of == id {
                 let description = match description.strip_prefix('@') {
                     Some(path) => described(resource, path),
-                    None => description.to_owned(),
+                    None => description.replace("\\n", "\n"),
                 };
                 self.push(name, kind, "", &description, priority.parse().unwrap_or(0));
             }

@@ -86,7 +86,7 @@ pub fn insert(state: &mut State, call: &Call, mut object: Value, dry_run: bool) 
     admission::create(state, call, &mut object)?;
     identify(state, call, &mut object);
     kinds::prepare_create(resource, &mut object);
-    kinds::allocate(state, resource, &mut object, None)?;
+    kinds::allocate(state, resource, &mut object, None, dry_run)?;
     let errors = kinds::validate(resource, "", &object, None);
     if !errors.is_empty() {
         return Err(Failure::invalid(&resource.group, &resource.kind, meta(&object, "name"), &errors));

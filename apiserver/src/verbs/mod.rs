@@ -186,6 +186,12 @@ fn check_field(path: &str, resource: &Resource) -> Outcome<()> {
 }
 
 fn field(object: &Value, path: &str) -> String {
+    // Events are kept in the core form, and selected by either.
+    let path = match path.strip_prefix("regarding.") {
+        Some(rest) => &format!("involvedObject.{rest}"),
+        None if path == "reportingController" => "reportingComponent",
+        None => path,
+    };
     let found = path.split('.').try_fold(object, |value, part| value.get(part));
     match found {
         Some(Value::String(text)) => text.clone(),

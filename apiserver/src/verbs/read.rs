@@ -128,6 +128,7 @@ pub fn list(state: &State, call: &Call) -> Outcome<Value> {
     let selection = Selection::parse(&call.query, &call.resource)?;
     let asked = asked_revision(&call.query, false)?;
     let limit = call.query.number("limit")?.filter(|limit| *limit > 0);
+    call.query.number("timeoutSeconds")?;
     let token = match call.query.get("continue") {
         "" => None,
         text => Some(read_token(text)?),

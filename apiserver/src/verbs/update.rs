@@ -81,7 +81,7 @@ pub fn replace(
     kinds::prepare_update(resource, &call.target.subresource, &mut object, &current);
     admission::update(state, call, &object, &current)?;
     if call.target.subresource.is_empty() {
-        kinds::allocate(state, resource, &mut object, Some(&current))?;
+        kinds::allocate(state, resource, &mut object, Some(&current), dry_run)?;
     }
     let errors = kinds::validate(resource, &call.target.subresource, &object, Some(&current));
     if !errors.is_empty() {
@@ -176,13 +176,14 @@ pub fn finalize(state: &mut State, call: &Call) -> Outcome<Written> {
     check_names(&mut wanted, call)?;
     let live = state.read(&call.resource, call.namespace(), &call.target.name)?;
     check_preconditions(call, &live, &wanted, false)?;
-    let mut object = Value::clone(&live);
-    if let Some(spec) = object["spec"].as_object_mut() {
-        match wanted["spec"]["finalizers"].as_array().filter(|list| !list.is_empty()) {
-            Some(list) => spec.insert("finalizers".into(), json!(list)),
-            None => spec.remove("finalizers"),
-        };
+    finish(&mut wanted, call);
+    restore(&live, &mut wanted);
+    let mut object = wanted;
+    object["status"] = live["status"].clone();
+    if object["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty) {
+        object["spec"] = json!({});
     }
+    managed::update(&live, &mut object, &call.write(&options, false, state.now()), false);
     let key = State::key(&call.resource, call.namespace(), &call.target.name);
     if options.dry_run {
         return Ok(Written { code: 200, object, warnings: decoded.warnings });

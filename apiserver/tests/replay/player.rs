@@ -143,13 +143,15 @@ impl Player {
 
     async fn answer(&mut self, step: &Value, response: http::Response<apiserver::server::Body>) -> Value {
         let mut record = head(&response);
-        let bytes = match tokio::time::timeout(Duration::from_secs(8), response.into_body().collect()).await {
-            Ok(body) => body.unwrap().to_bytes(),
-            Err(_) => {
-                record["end"] = json!("stream stays open");
-                Bytes::new()
+        let (mut body, mut bytes) = (response.into_body(), Vec::new());
+        let whole = async {
+            while let Some(frame) = body.frame().await {
+                bytes.extend_from_slice(frame.unwrap().data_ref().map(|data| &data[..]).unwrap_or_default());
             }
         };
+        if tokio::time::timeout(Duration::from_secs(8), whole).await.is_err() {
+            record["end"] = json!("stream stays open");
+        }
         let mut body: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         for (name, path) in step["save"].as_object().into_iter().flatten() {
             let found = at(&body, path.as_str().unwrap()).first().map(|found| (*found).clone()).unwrap_or_default();
