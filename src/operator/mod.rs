@@ -47,6 +47,10 @@ const EVENTS_MAX: usize = 256;
 const RETRY: Duration = Duration::from_secs(1);
 /// Rounds of writes that build on each other: what is taken, what is given then, and one for what came between.
 const ROUNDS_MAX: usize = 4;
+/// Services in doubt that are read one by one; more are listed.
+const READS_MAX: usize = 32;
+/// A list of everything takes longer than other requests; no lease depends on it, and the loop must not seem to hang.
+const LIST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Failed writes that are named; the others of one round are counted.
 const FAILURES_NAMED: usize = 3;
 
@@ -224,8 +228,8 @@ impl Operator {
 
     /// Makes the cluster as it is planned; returns whether nothing is left to do.
     async fn carry_out(&self, index: &mut Index, doubt: &mut Doubt, notes: &Notes) -> Result<bool> {
-        if doubt.everything {
-            self.list(index).await.context("listing pools and services after taking over")?;
+        if doubt.everything || doubt.services.len() > READS_MAX {
+            self.list(index).await.context("listing pools and services")?;
             *doubt = Doubt::default();
         }
         let settled = self.settle(index, doubt).await;
@@ -243,13 +247,13 @@ impl Operator {
         Ok(false)
     }
 
-    /// Lists everything anew: what another leader did may not have come by the watches yet.
+    /// Lists everything anew.
     async fn list(&self, index: &mut Index) -> Result<()> {
         let params = ListParams::default();
         let pools = Api::<CiliumLoadBalancerIPPool>::all(self.client.clone());
         let services = Api::<Service>::all(self.client.clone());
         let lists = async { tokio::try_join!(pools.list(&params), services.list(&params)) };
-        let (pools, services) = self.in_time(lists).await?;
+        let (pools, services) = self.in_time(LIST_TIMEOUT, lists).await?;
         index.listed(pools.items, services.items);
         Ok(())
     }
@@ -258,15 +262,15 @@ impl Operator {
     async fn settle(&self, index: &mut Index, doubt: &mut Doubt) -> Result<()> {
         for name in doubt.services.clone() {
             let api = Api::<Service>::namespaced(self.client.clone(), &name.namespace);
-            let read = self.in_time(api.get_opt(&name.name)).await;
+            let read = self.in_time(lease::REQUEST_TIMEOUT, api.get_opt(&name.name)).await;
             index.read(&name, read.with_context(|| format!("reading service {name} after a write"))?);
             doubt.services.remove(&name);
         }
         Ok(())
     }
 
-    async fn in_time<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T> {
-        let answer = tokio::time::timeout(lease::REQUEST_TIMEOUT, request).await;
+    async fn in_time<T>(&self, limit: Duration, request: impl Future<Output = kube::Result<T>>) -> Result<T> {
+        let answer = tokio::time::timeout(limit, request).await;
         self.state.beat();
         Ok(answer.context("no answer in time")??)
     }

@@ -44,6 +44,8 @@ pub(crate) enum Step {
     DeletePool(u8),
     PutService(u8, Value),
     DeleteService(u8),
+    /// All Services of namespace `team`.
+    EmptyNamespace,
     /// Another controller writes addresses into the status.
     Foreign(u8, Vec<String>),
     /// Another controller writes a condition of its own.
@@ -241,7 +243,9 @@ fn step(rng: &mut fastrand::Rng) -> Step {
         0..=2 => Step::PutPool(pool, pool_spec(rng)),
         3 => Step::DeletePool(pool),
         4..=11 => Step::PutService(service, service_body(rng)),
-        12 | 13 => Step::DeleteService(service),
+        12 => Step::DeleteService(service),
+        13 if rng.bool() => Step::EmptyNamespace,
+        13 => Step::DeleteService(service),
         14 => Step::Foreign(service, (0..rng.u8(0..=2)).map(|_| address(rng)).collect()),
         15 => Step::Condition(service),
         16..=19 => {

@@ -81,10 +81,11 @@ pub(crate) struct Ledger {
     pub(crate) violations: Vec<Violation>,
     /// Writes of operators, but to the lease.
     pub(crate) writes: u64,
-    /// When the last such write came, or one of users.
-    pub(crate) last_write: u64,
     digest: DefaultHasher,
     pub(crate) trace: Option<Vec<String>>,
+    /// What went wrong and was met, so that no fault is one in name only.
+    pub(crate) met: BTreeSet<&'static str>,
+    holder: String,
 }
 
 impl Ledger {
@@ -135,8 +136,9 @@ impl Ledger {
         let text = event.after.as_ref().map(|object| object.to_string());
         (event.revision, at, &key, &text).hash(&mut self.digest);
         let resource = &*event.key.resource;
-        if resource != LEASES {
-            self.last_write = at;
+        if resource == LEASES {
+            self.follow_lease(event.after.as_deref());
+        } else {
             self.writes += u64::from(writer.who.is_some());
         }
         self.tell(at, || {
@@ -171,12 +173,25 @@ impl Ledger {
         }
     }
 
+    fn follow_lease(&mut self, lease: Option<&Value>) {
+        let holder = lease.and_then(|lease| lease["spec"]["holderIdentity"].as_str()).unwrap_or_default();
+        if holder.is_empty() {
+            self.met.insert("lease released");
+        } else if !self.holder.is_empty() && holder != self.holder {
+            self.met.insert("lease taken over");
+        }
+        if !holder.is_empty() {
+            self.holder = holder.to_owned();
+        }
+    }
+
     fn check_addresses(&mut self, key: &(String, String), event: &Event, at: u64, writer: &Writer) {
         let before = event.before.as_ref().map(|object| ingress(object)).unwrap_or_default();
         let after = event.after.as_ref().map(|object| ingress(object)).unwrap_or_default();
         for address in before.iter().filter(|address| !after.contains(address)) {
             self.irregular.remove(&(key.0.clone(), key.1.clone(), *address));
             if let (Some(_), Some(old)) = (writer.who, &event.before) {
+                self.met.insert("address taken back");
                 self.check_loss(key, old, *address, &after, at, writer);
             }
             self.lost.insert(*address, event.revision);
@@ -198,6 +213,9 @@ impl Ledger {
             .filter(|(other, _)| !self.irregular.contains(&(other.0.clone(), other.1.clone(), address)))
             .map(|(other, _)| other.1.clone())
             .collect();
+        if writer.late {
+            self.met.insert("address by a late write");
+        }
         if !regular.is_empty() && !writer.late {
             let text = format!("{:?} gave {address} to {}, which {} has", writer.who, key.1, regular.join(", "));
             self.break_rule(Rule::Unique, at, text);

@@ -38,6 +38,32 @@ const SHOWN: usize = 2;
 /// A seed takes a fraction of a second; one that takes this long hangs.
 const HANGS: Duration = Duration::from_secs(60);
 
+/// What can go wrong; a thousand seeds meet all of it.
+const FAULTS: [&str; 22] = [
+    "410 in a watch",
+    "address by a late write",
+    "address taken back",
+    "answer 504 to a write that was done",
+    "clocks jump",
+    "conflict",
+    "connection lost",
+    "crash after a write",
+    "crash before a write",
+    "lease released",
+    "lease taken over",
+    "namespace emptied",
+    "no answer",
+    "server error",
+    "slow list",
+    "slow request",
+    "too many requests",
+    "watch cut",
+    "watch delayed",
+    "watch held up",
+    "write that came late",
+    "write to the node refused",
+];
+
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
@@ -56,33 +82,42 @@ fn seeds() {
     }
     let (from, count) = (number("FROM").unwrap_or(0), number("SEEDS").unwrap_or(SEEDS));
     let started = Instant::now();
-    let failed = play_all(from..from + count);
+    let Played { failed, met } = play_all(from..from + count);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let seconds = started.elapsed().as_secs_f64();
     say(&format!(
-        "simulation: {count} seeds from {from} in {:.1} s on {threads} threads, {} failed",
-        started.elapsed().as_secs_f64(),
+        "simulation: {count} seeds from {from} in {seconds:.1} s on {threads} threads, {} failed",
         failed.len()
     ));
+    say(&format!("simulation: how many met what: {met:?}"));
     let mut shown = Vec::new();
-    let mut rules: BTreeMap<Rule, usize> = BTreeMap::new();
-    for (_, rule) in &failed {
-        *rules.entry(*rule).or_default() += 1;
-    }
     for (seed, rule) in &failed {
         // Of each rule a few are made smaller.
-        if shown.iter().filter(|other| *other == rule).count() == SHOWN {
-            continue;
+        if shown.iter().filter(|other| *other == rule).count() < SHOWN {
+            shown.push(*rule);
+            show(*seed);
         }
-        shown.push(*rule);
-        show(*seed);
     }
-    assert!(failed.is_empty(), "{rules:?} failed: {failed:?}");
+    assert!(failed.is_empty(), "failed: {failed:?}");
+    if count >= SEEDS {
+        let never: Vec<&str> = FAULTS.into_iter().filter(|what| !met.contains_key(what)).collect();
+        assert!(never.is_empty(), "no seed met {never:?}: a fault in name only");
+    }
 }
 
-/// Plays seeds on all cores and returns those that failed, with the rule that they broke first.
-fn play_all(seeds: std::ops::Range<u64>) -> Vec<(u64, Rule)> {
+/// What came of many seeds.
+#[derive(Default)]
+struct Played {
+    /// Those that failed, with the rule that they broke first.
+    failed: BTreeMap<u64, Rule>,
+    /// How many seeds met each thing that can go wrong.
+    met: BTreeMap<&'static str, u64>,
+}
+
+/// Plays seeds on all cores.
+fn play_all(seeds: std::ops::Range<u64>) -> Played {
     let next = AtomicU64::new(seeds.start);
-    let failed = Mutex::new(Vec::new());
+    let played = Mutex::new(Played::default());
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
@@ -92,16 +127,15 @@ fn play_all(seeds: std::ops::Range<u64>) -> Vec<(u64, Rule)> {
                         return;
                     }
                     let _watch = Watchdog::over(seed);
-                    if let Some(first) = run(&Case::drawn(seed), None, false).violations.first() {
-                        failed.lock().unwrap().push((seed, first.rule));
-                    }
+                    let report = run(&Case::drawn(seed), None, false);
+                    let mut played = played.lock().unwrap();
+                    played.failed.extend(report.violations.first().map(|first| (seed, first.rule)));
+                    report.met.into_iter().for_each(|what| *played.met.entry(what).or_default() += 1);
                 }
             });
         }
     });
-    let mut failed = failed.into_inner().unwrap();
-    failed.sort_unstable();
-    failed
+    played.into_inner().unwrap()
 }
 
 /// Ends the tests if a run hangs: nothing within the run could.

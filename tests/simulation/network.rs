@@ -48,6 +48,8 @@ pub(crate) struct Network {
     faults: Vec<Planted>,
     start: Instant,
     requests: AtomicU64,
+    /// Writes that are on their way for longer.
+    on_their_way: AtomicU32,
     ledger: Mutex<Ledger>,
 }
 
@@ -70,6 +72,7 @@ impl Network {
             faults: faults.collect(),
             start: Instant::now(),
             requests: AtomicU64::new(0),
+            on_their_way: AtomicU32::new(0),
             ledger: Mutex::new(ledger),
         })
     }
@@ -90,6 +93,11 @@ impl Network {
 
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap()
+    }
+
+    /// Notes that something went wrong for somebody.
+    pub(crate) fn meet(&self, what: &'static str) {
+        self.ledger().met.insert(what);
     }
 
     /// The faults that `who` meets now.
@@ -116,6 +124,11 @@ impl Network {
         (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
     }
 
+    /// Whether a write is still to arrive that its sender may have forgotten.
+    pub(crate) fn awaits_late_writes(&self) -> bool {
+        self.on_their_way.load(Ordering::Relaxed) > 0
+    }
+
     /// History is forgotten.
     pub(crate) fn compact(&self) {
         self.server.compact(self.server.revision());
@@ -123,7 +136,12 @@ impl Network {
 
     /// Whether this write to the node fails.
     pub(crate) fn node_write_fails(&self) -> bool {
-        self.active(Who::Agent).any(|planted| matches!(planted.fault, Fault::Node { nth } if planted.count() == nth))
+        let fails = |planted: &Planted| matches!(planted.fault, Fault::Node { nth } if planted.count() == nth);
+        let fails = self.active(Who::Agent).any(fails);
+        if fails {
+            self.meet("write to the node refused");
+        }
+        fails
     }
 }
 
@@ -254,9 +272,17 @@ impl Link {
                 Fault::Refuse { which, code, retry_after, every }
                     if call.is(which) && planted.count().is_multiple_of(every) =>
                 {
+                    self.network.meet(match code {
+                        409 => "conflict",
+                        429 => "too many requests",
+                        _ => "server error",
+                    });
                     return Ok(refused(code, retry_after));
                 }
-                Fault::Slow { which, delay: more } if call.is(which) => delay += more,
+                Fault::Slow { which, delay: more } if call.is(which) => {
+                    self.network.meet(if call.list { "slow list" } else { "slow request" });
+                    delay += more;
+                }
                 Fault::Lose { how, every } if call.write && planted.count().is_multiple_of(every) => loss = Some(how),
                 _ => {}
             }
@@ -273,10 +299,12 @@ impl Link {
             // It is on its way, whatever becomes of its sender.
             let (sender, receiver) = oneshot::channel();
             let (link, parts, body) = (self.clone(), parts.clone(), body.clone());
+            self.network.on_their_way.fetch_add(1, Ordering::Relaxed);
             tokio::spawn(async move {
                 sleep(Duration::from_millis(delay)).await;
                 let late = sender.is_closed();
                 let answer = link.arrive(&parts, body, call, knew, late).await;
+                link.network.on_their_way.fetch_sub(1, Ordering::Relaxed);
                 let _ = sender.send(answer);
             });
             receiver.await.map_err(io::Error::other)?
@@ -286,6 +314,13 @@ impl Link {
         };
         if crash && self.crashes(true) {
             return pending().await;
+        }
+        if let Some(loss) = loss {
+            self.network.meet(match loss {
+                Loss::Reset => "connection lost",
+                Loss::Timeout => "answer 504 to a write that was done",
+                Loss::Silence => "no answer",
+            });
         }
         match loss {
             None => answer,
@@ -302,6 +337,7 @@ impl Link {
                 && after == done
                 && planted.count() == nth
             {
+                self.network.meet(if done { "crash after a write" } else { "crash before a write" });
                 self.life.kill(down, renamed);
                 return true;
             }
@@ -332,6 +368,9 @@ impl Link {
         let request = Request::from_parts(parts.clone(), Full::new(body));
         let answer = self.network.server.handle(request).await;
         let late = late || self.life.dead.load(Ordering::Relaxed);
+        if late && call.write {
+            self.network.meet("write that came late");
+        }
         let writer = Writer { who: Some(self.life.who), late, knew };
         let now = self.network.ms();
         self.network.ledger().absorb(&self.network.server, now, &writer);
@@ -395,6 +434,7 @@ impl Watch {
             let (until, cut) = self.held();
             let network = Arc::clone(&self.link.network);
             if let Some(until) = until {
+                network.meet("watch held up");
                 network.until(until).await;
                 if cut {
                     return None;
@@ -406,6 +446,7 @@ impl Watch {
                 biased;
                 () = network.until(next) => {
                     if self.is_cut(next) {
+                        network.meet("watch cut");
                         return None;
                     }
                 }
@@ -457,6 +498,7 @@ impl Watch {
         });
         let delay = delays.max().unwrap_or(0);
         if delay > 0 {
+            self.link.network.meet("watch delayed");
             sleep(Duration::from_millis(delay)).await;
         }
         let Some(line) = frame.data_ref() else { return Some((Ok(frame), self)) };
@@ -465,6 +507,9 @@ impl Watch {
             Err(error) => return Some((Err(error.into()), self)),
         };
         let kind = event["type"].as_str().unwrap_or_default();
+        if kind == "ERROR" {
+            self.link.network.meet("410 in a watch");
+        }
         if self.link.network.mutant.is_some_and(|mutant| mutant.swallows(who, self.resource, kind)) {
             return Some((Ok(Frame::data(Bytes::new())), self));
         }

@@ -1,5 +1,6 @@
 //! One run of a case: an API server, two operators and an agent in one process and in virtual time.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -39,6 +40,8 @@ pub(crate) struct Report {
     /// Equal for equal histories.
     pub(crate) digest: u64,
     pub(crate) trace: Vec<String>,
+    /// What went wrong.
+    pub(crate) met: BTreeSet<&'static str>,
 }
 
 /// Runs a case.
@@ -231,6 +234,7 @@ async fn play(case: &Case, mutant: Option<Mutant>, trace: bool) -> Report {
     Report {
         violations: ledger.violations.clone(),
         digest: ledger.digest(),
+        met: std::mem::take(&mut ledger.met),
         trace: ledger.trace.take().unwrap_or_default(),
     }
 }
@@ -241,6 +245,7 @@ fn begin(network: &Network, machine: &Machine, fault: &Fault) {
         Fault::Compact => network.compact(),
         Fault::Terminate { down, renamed } => machine.terminate(*down, *renamed),
         Fault::Jump { boot, wall } => {
+            network.meet("clocks jump");
             machine.clock.boot.fetch_add(*boot, Ordering::Relaxed);
             machine.clock.wall.fetch_add(*wall, Ordering::Relaxed);
         }
@@ -258,7 +263,7 @@ async fn settle(network: &Network, node: &Node) -> bool {
         let now = network.ms();
         let rule = if found.is_empty() { Rule::NodeSettles } else { Rule::Settles };
         found.extend(of_node);
-        if found.is_empty() {
+        if found.is_empty() && !network.awaits_late_writes() {
             return true;
         }
         if now > HEALED + SETTLES {

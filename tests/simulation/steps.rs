@@ -67,6 +67,12 @@ pub(crate) async fn carry_out(network: &Network, step: &Step) {
             let path = format!("{}/s{number}", service_path(*number));
             network.user("DELETE", &path, &Value::Null).await;
         }
+        Step::EmptyNamespace => {
+            let (status, _) = network.user("DELETE", &service_path(4), &Value::Null).await;
+            if status.is_success() {
+                network.meet("namespace emptied");
+            }
+        }
         Step::Foreign(number, addresses) => {
             let list: Vec<Value> = addresses.iter().map(|address| json!({"ip": address})).collect();
             let ingress = if list.is_empty() { Value::Null } else { json!(list) };

@@ -67,7 +67,7 @@ fn tiers() -> Result<Vec<Tier>> {
         Tier {
             number: 1,
             name: "unit, property and simulation",
-            selection: ["--workspace", "--lib", "--bins"].map(str::to_owned).to_vec(),
+            selection: ["--workspace", "--lib", "--bins", "--test", "simulation"].map(str::to_owned).to_vec(),
             skip: None,
         },
         Tier { number: 2, name: "against a real API server", selection: one_by_one(live), skip: no_assets() },
