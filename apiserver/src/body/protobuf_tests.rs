@@ -1,3 +1,4 @@
+//! Tests of [`super`].
 use super::*;
 
 const VECTORS: &str = include_str!("protobuf_vectors.jsonl");

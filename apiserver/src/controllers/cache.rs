@@ -308,7 +308,3 @@ impl Cache {
         let _ = synced.wait_for(|synced| kinds.iter().all(|kind| synced.contains(kind) || !self.holds(kind))).await;
     }
 }
-
-#[cfg(test)]
-#[path = "cache_tests.rs"]
-mod tests;

@@ -164,7 +164,3 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "queue_tests.rs"]
-mod tests;

@@ -62,11 +62,9 @@ pub(super) fn validate(service: &Value, old: Option<&Value>) -> Vec<FieldError> 
 
 fn type_errors(spec: &Value, kind: &str, headless: bool) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    if matches!(kind, "LoadBalancer" | "NodePort") {
-        if headless {
-            let detail = format!("may not be set to 'None' for {kind} services");
-            errors.push(FieldError::invalid("spec.clusterIPs[0]", &json!("None"), &detail));
-        }
+    if matches!(kind, "LoadBalancer" | "NodePort") && headless {
+        let detail = format!("may not be set to 'None' for {kind} services");
+        errors.push(FieldError::invalid("spec.clusterIPs[0]", &json!("None"), &detail));
     }
     if kind == "ExternalName" {
         for name in ["clusterIPs", "ipFamilies", "ipFamilyPolicy"] {

@@ -1,3 +1,4 @@
+//! Tests of [`super`].
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,4 @@
+//! Tests of [`super`].
 use super::*;
 
 fn registry() -> Registry {

@@ -47,10 +47,9 @@ pub fn time_error(text: &str, micro: bool) -> Option<String> {
             && rest[1..3].parse::<u8>().is_ok()
             && rest[4..].parse::<u8>().is_ok());
     if !zone {
-        return if rest.starts_with('Z') {
-            Some(format!("parsing time {text:?}: extra text: {:?}", &rest[1..]))
-        } else {
-            wrong(rest, "Z07:00")
+        return match rest.strip_prefix('Z') {
+            Some(extra) => Some(format!("parsing time {text:?}: extra text: {extra:?}")),
+            None => wrong(rest, "Z07:00"),
         };
     }
     if text.parse::<Timestamp>().is_ok() {

@@ -27,7 +27,7 @@ pub(super) fn cell(kind: &str, o: &Value, column: &str, now: Timestamp) -> Value
         ("ControllerRevision", _) => {
             let mut owners = list(&o["metadata"]["ownerReferences"]);
             let owner = owners.find(|owner| owner["controller"] == true);
-            json!(owner.map_or_else(|| NONE.into(), |owner| controller(owner)))
+            json!(owner.map_or_else(|| NONE.into(), controller))
         }
         ("NetworkPolicy", _) => json!(selector(&spec["podSelector"])),
         ("PodDisruptionBudget", "Min Available") => json!(or(text(&spec["minAvailable"]), "N/A")),

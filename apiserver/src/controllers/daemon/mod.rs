@@ -213,7 +213,3 @@ fn pod_for(set: &Value, node: &str, view: &View) -> Value {
     pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"] = terms;
     pod
 }
-
-#[cfg(test)]
-#[path = "daemon_tests.rs"]
-mod tests;

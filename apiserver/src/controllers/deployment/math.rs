@@ -136,7 +136,3 @@ fn share(deployment: &Value, set: &Value, to_add: i64, added: i64) -> i64 {
     };
     if to_add > 0 { fraction.min(to_add - added) } else { fraction.max(to_add - added) }
 }
-
-#[cfg(test)]
-#[path = "math_tests.rs"]
-mod tests;

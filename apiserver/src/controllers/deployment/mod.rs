@@ -271,7 +271,3 @@ impl Rollout<'_> {
         Ok(())
     }
 }
-
-#[cfg(test)]
-#[path = "deployment_tests.rs"]
-mod tests;

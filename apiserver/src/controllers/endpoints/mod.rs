@@ -201,7 +201,3 @@ fn set_trigger(object: &mut Value, trigger: Option<&str>) {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "endpoints_tests.rs"]
-mod tests;

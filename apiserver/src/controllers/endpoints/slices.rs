@@ -251,7 +251,3 @@ fn top_up(slice: &mut Value, rest: &mut Vec<Value>) {
     endpoints.extend(rest.drain(..room));
     slice["endpoints"] = json!(endpoints);
 }
-
-#[cfg(test)]
-#[path = "slices_tests.rs"]
-mod tests;

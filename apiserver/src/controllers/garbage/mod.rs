@@ -246,7 +246,3 @@ impl Collector {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "garbage_tests.rs"]
-mod tests;

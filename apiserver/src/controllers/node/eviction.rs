@@ -124,7 +124,3 @@ impl Controller {
         self.client.delete(&PODS, pod, &options).await
     }
 }
-
-#[cfg(test)]
-#[path = "eviction_tests.rs"]
-mod tests;

@@ -128,7 +128,3 @@ pub(super) fn cut_off(nodes: &[Arc<Value>]) -> bool {
     }
     !zones.is_empty() && zones.values().all(|nodes| zone(nodes) == Zone::Full)
 }
-
-#[cfg(test)]
-#[path = "judgement_tests.rs"]
-mod tests;

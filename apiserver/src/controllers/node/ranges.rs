@@ -120,7 +120,3 @@ fn ttl(nodes: usize) -> &'static str {
         _ => "300",
     }
 }
-
-#[cfg(test)]
-#[path = "ranges_tests.rs"]
-mod tests;

@@ -190,7 +190,3 @@ fn failures(set: &Value, pods: usize, failure: Option<&Refused>, now: &str) -> V
     }
     conditions
 }
-
-#[cfg(test)]
-#[path = "replica_set_tests.rs"]
-mod tests;

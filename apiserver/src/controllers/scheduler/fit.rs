@@ -187,7 +187,3 @@ pub(super) fn rank(pod: &Value, place: &Place) -> (usize, i64, usize, i128, Stri
     };
     (avoided, -met, alike.count(), load("cpu") + load("memory"), name(node).to_owned())
 }
-
-#[cfg(test)]
-#[path = "fit_tests.rs"]
-mod tests;

@@ -203,7 +203,3 @@ fn explain(against: &[Unfit]) -> String {
         list(helps)
     )
 }
-
-#[cfg(test)]
-#[path = "scheduler_tests.rs"]
-mod tests;
