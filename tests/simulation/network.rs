@@ -152,6 +152,9 @@ impl Planted {
     }
 }
 
+/// What is told of each object that a list or a watch brings: resource, type of event, object.
+pub(crate) type Listener = Box<dyn Fn(&'static str, &str, &Value) + Send + Sync>;
+
 /// One life of a process.
 pub(crate) struct Life {
     pub(crate) who: Who,
@@ -162,11 +165,11 @@ pub(crate) struct Life {
     pub(crate) next: Mutex<Option<(u64, bool)>>,
     knew: Mutex<BTreeMap<&'static str, u64>>,
     /// Told of what comes by lists and watches.
-    pub(crate) told: Option<Box<dyn Fn(&'static str, &str, &Value) + Send + Sync>>,
+    pub(crate) told: Option<Listener>,
 }
 
 impl Life {
-    pub(crate) fn new(who: Who, told: Option<Box<dyn Fn(&'static str, &str, &Value) + Send + Sync>>) -> Arc<Self> {
+    pub(crate) fn new(who: Who, told: Option<Listener>) -> Arc<Self> {
         Arc::new(Self {
             who,
             dead: AtomicBool::new(false),

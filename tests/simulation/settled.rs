@@ -19,8 +19,8 @@ pub(crate) fn differences(ledger: &Ledger) -> Vec<String> {
                 if present != result.ingress {
                     found.push(format!("{} has {present:?} and should have {:?}", key.1, result.ingress));
                 }
-                let reasons = result.refusals.iter().map(reason);
-                let (status, reason) = reasons.last().map_or(("True", "satisfied"), |reason| ("False", reason));
+                let mut reasons = result.refusals.iter().map(reason);
+                let (status, reason) = reasons.next_back().map_or(("True", "satisfied"), |reason| ("False", reason));
                 if ours.len() != 1 || ours[0]["status"] != status || ours[0]["reason"] != reason {
                     found.push(format!("{} says {ours:?} and should say {status} {reason}", key.1));
                 }
