@@ -522,7 +522,8 @@ fn binary(symbol: &str, left: &Type, right: &Type) -> Option<Type> {
             ((same || (number(left) && number(right))) && !optional).then_some(BOOL)
         }
         "+" | "-" | "*" | "/" | "%" => {
-            let added = symbol == "+" && matches!(left, Type::Scalar("string" | "bytes") | Type::List(_));
+            let joins = |kind: &Type| matches!(kind, Type::Scalar("string" | "bytes") | Type::List(_));
+            let added = symbol == "+" && (joins(left) || joins(right));
             let fits = |kind: &Type| !known(kind) || number(kind) || added;
             (same && fits(left) && fits(right)).then(|| if known(left) { left.clone() } else { right.clone() })
         }

@@ -11,9 +11,9 @@ fn step(yaml: &str) -> Step {
 fn what_a_cluster_of_somebody_elses_cannot_give_is_named() {
     let why = |yaml: &str| step_unmet(&step(yaml), NOTHING, false, false).unwrap_or_default();
     assert_eq!(why("matrix: {service: web, socketLb: true}"), "");
-    assert!(why("socketLb: false").contains("other settings"));
-    assert!(why("leastPrivilege: true").contains("other settings"));
-    assert!(why("agentRestart: {service: web, away: 1}").contains("other settings"));
+    assert!(why("socketLb: false").contains("changes settings"));
+    assert!(why("leastPrivilege: true").contains("changes settings"));
+    assert!(why("agentRestart: {service: web, away: 1}").contains("changes settings"));
     assert!(why("plant: {wipeMap: {map: a, node: b}}\ncaughtBy: x").contains("plants a fault"));
     let own = Caps { faults: true, settings: true, fenced: true };
     assert!(step_unmet(&step("agentRestart: {service: web, away: 1}"), own, false, true).unwrap().contains("outside"));
