@@ -203,11 +203,26 @@ pub fn read_object(
             }
         }
     }
-    check_kind(&mut object, resource, kind)?;
+    check_kind(&mut object, resource, kind)
+        .map_err(|failure| surplus_of_version(failure, &object, resource, validation))?;
     let mut warnings = check_fields(&mut object, parsed.duplicates, resource, kind, validation)
-        .map_err(|failure| in_order(failure, bytes))?;
-    sort_as_found(&mut warnings, bytes);
+        .map_err(|failure| if resource.custom.is_some() { failure } else { in_order(failure, bytes) })?;
+    // Custom resources are looked through by name.
+    if resource.custom.is_none() {
+        sort_as_found(&mut warnings, bytes);
+    }
     Ok(Decoded { object, warnings })
+}
+
+/// A version that a custom resource does not have has no fields either.
+fn surplus_of_version(mut failure: Failure, object: &Value, resource: &Resource, validation: Validation) -> Failure {
+    let other = object["apiVersion"] != resource.api_version().as_str();
+    if resource.custom.is_some() && other && validation == Validation::Warn {
+        let names = object.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
+        let unknown = names.filter(|name| !["apiVersion", "kind", "metadata"].contains(name));
+        failure.warnings = unknown.map(|name| format!("unknown field \"{name}\"")).collect();
+    }
+    failure
 }
 
 fn unsupported_body() -> Failure {

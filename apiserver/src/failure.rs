@@ -15,6 +15,8 @@ pub struct Failure {
     pub details: Option<Map<String, Value>>,
     /// `metadata.continue`: lets a client of an expired list go on.
     pub continue_token: Option<String>,
+    /// Texts of `Warning` headers that come with it.
+    pub warnings: Vec<String>,
 }
 
 /// Result of anything that may refuse a request.
@@ -23,7 +25,7 @@ pub type Outcome<T> = Result<T, Failure>;
 impl Failure {
     fn new(code: u16, reason: &'static str, message: impl Into<String>, details: Option<Value>) -> Self {
         let details = details.and_then(|value| if let Value::Object(map) = value { Some(map) } else { None });
-        Self { code, reason, message: message.into(), details, continue_token: None }
+        Self { code, reason, message: message.into(), details, continue_token: None, warnings: Vec::new() }
     }
 
     /// 400.
@@ -135,7 +137,7 @@ impl Failure {
         insert_some(&mut details, "group", group);
         insert_some(&mut details, "kind", kind);
         details.insert("causes".into(), errors.iter().map(FieldError::cause).collect());
-        Self { code: 422, reason: "Invalid", message, details: Some(details), continue_token: None }
+        Self::new(422, "Invalid", message, Some(Value::Object(details)))
     }
 
     /// 422 for the options in a query or a delete body.

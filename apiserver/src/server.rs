@@ -372,7 +372,11 @@ impl ApiServer {
         let watching = *method == Method::GET
             && (call.target.watch || (collection && call.query.has("watch") && call.query.flag("watch")));
         let wanted = negotiate(headers, |form| match form {
-            Form::Object | Form::Table(_) => true,
+            Form::Object => true,
+            // What can only be created is an act, and has no table.
+            Form::Table(_) => {
+                call.resource.verbs[..] != ["create"] && !ACTS.contains(&call.target.subresource.as_str())
+            }
             Form::Partial(_) => !collection || watching,
             Form::PartialList(_) => collection && !watching,
             Form::Discovery => false,
@@ -395,6 +399,9 @@ impl ApiServer {
         Ok(answer)
     }
 }
+
+/// Subresources that are acts.
+const ACTS: [&str; 3] = ["token", "eviction", "binding"];
 
 fn warn(answer: &mut Response<Body>, warning: &str) {
     let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
@@ -533,6 +540,7 @@ fn failed(failure: &Failure) -> Response<Body> {
     let status = failure.status();
     let mut answer = json_answer(failure.code, &status);
     answer.extensions_mut().insert(Said(status));
+    failure.warnings.iter().for_each(|warning| warn(&mut answer, warning));
     if let Some(seconds) = failure.retry_after() {
         answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }

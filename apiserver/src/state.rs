@@ -64,6 +64,9 @@ impl State {
         self.access.follow(&key);
         self.follow_definitions(&key);
         if &*key.resource == definition::STORAGE {
+            if before.is_none() {
+                self.store.begin(&definition::instances(&after));
+            }
             self.establish(&key, &after)?;
         }
         Ok(after)

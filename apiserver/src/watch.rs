@@ -79,7 +79,10 @@ impl Watch {
             first: true,
             ends: now + limit,
             next_bookmark: now
-                + BOOKMARK_EVERY.min(limit.saturating_sub(BOOKMARK_BEFORE_END).max(Duration::from_secs(1))),
+                + match limit.saturating_sub(BOOKMARK_BEFORE_END) {
+                    Duration::ZERO => BOOKMARK_EVERY,
+                    before_end => BOOKMARK_EVERY.min(before_end),
+                },
             closed: false,
             ends_initial: false,
             call,

@@ -196,7 +196,8 @@ pub fn update(live: &Value, new: &mut Value, write: &Write<'_>, create: bool) {
     if !taken.is_empty() {
         let own = managed.0.entry(write.manager.clone()).or_insert(Owned { set: Set::default(), time: None });
         own.set.add(&taken);
-        own.time = Some(write.now.clone());
+        // What is written through its scale, an object books without a time.
+        own.time = (write.manager.subresource != "scale").then(|| write.now.clone());
     }
     managed.fold_ancient();
     managed.store(new);

@@ -45,8 +45,14 @@ pub(super) fn default_secret(object: &mut Value) {
 
 /// Allocatable is the capacity, if nothing else is said.
 pub(super) fn default_node(object: &mut Value) {
-    if let (true, Some(range)) = (object["spec"]["podCIDRs"].is_null(), object["spec"]["podCIDR"].as_str()) {
-        object["spec"]["podCIDRs"] = json!([range]);
+    // The single range is the old name of the first one, and decides.
+    let range = object["spec"]["podCIDR"].clone();
+    if range.as_str().is_some_and(|range| !range.is_empty()) {
+        if object["spec"]["podCIDRs"][0] != range {
+            object["spec"]["podCIDRs"] = json!([range]);
+        }
+    } else if object["spec"]["podCIDRs"][0].is_string() {
+        object["spec"]["podCIDR"] = object["spec"]["podCIDRs"][0].clone();
     }
     if object["status"]["allocatable"].is_null() && object["status"]["capacity"].is_object() {
         object["status"]["allocatable"] = object["status"]["capacity"].clone();

@@ -117,13 +117,6 @@ pub(super) fn lease(object: &Value) -> Vec<FieldError> {
         errors.push(FieldError::invalid("spec.leaseDurationSeconds", &json!(seconds), "must be greater than 0"));
     }
     errors.extend(not_negative(&spec["leaseTransitions"], "spec.leaseTransitions"));
-    if spec["strategy"].is_string() && !matches!(text(spec, "strategy"), "OldestEmulationVersion") {
-        let value = text(spec, "strategy");
-        if !value.contains('/') {
-            let supported = ["OldestEmulationVersion"];
-            errors.push(FieldError::not_supported("spec.strategy", &json!(value), &supported));
-        }
-    }
     errors
 }
 
@@ -217,6 +210,7 @@ pub(super) fn endpoint_slice(object: &Value, old: Option<&Value>) -> Vec<FieldEr
     } else if !["FQDN", "IPv4", "IPv6"].contains(&family) {
         errors.push(FieldError::not_supported("addressType", &json!(family), &["FQDN", "IPv4", "IPv6"]));
     }
+    errors.extend(slice_port_errors(object));
     let endpoints: Vec<&Value> = object["endpoints"].as_array().into_iter().flatten().collect();
     if endpoints.len() > ENDPOINTS_MAX {
         errors.push(FieldError::too_many("endpoints", endpoints.len(), ENDPOINTS_MAX));
@@ -225,11 +219,65 @@ pub(super) fn endpoint_slice(object: &Value, old: Option<&Value>) -> Vec<FieldEr
             errors.extend(endpoint_errors(endpoint, family, &format!("endpoints[{index}]")));
         }
     }
-    errors.extend(slice_port_errors(object));
     if let Some(old) = old
         && old["addressType"] != object["addressType"]
     {
         errors.push(FieldError::invalid("addressType", &object["addressType"], "field is immutable"));
+    }
+    errors
+}
+
+pub(super) fn endpoints(object: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (index, subset) in object["subsets"].as_array().into_iter().flatten().enumerate() {
+        let path = format!("subsets[{index}]");
+        let list = |name: &str| subset[name].as_array().cloned().unwrap_or_default();
+        if list("addresses").is_empty() && list("notReadyAddresses").is_empty() {
+            let detail = "must specify `addresses` or `notReadyAddresses`";
+            errors.push(FieldError::required(&*path, detail));
+        }
+        for name in ["addresses", "notReadyAddresses"] {
+            for (number, address) in list(name).iter().enumerate() {
+                errors.extend(subset_address_errors(address, &format!("{path}.{name}[{number}]")));
+            }
+        }
+        let ports = list("ports");
+        for (number, port) in ports.iter().enumerate() {
+            errors.extend(subset_port_errors(port, ports.len() > 1, &format!("{path}.ports[{number}]")));
+        }
+    }
+    errors
+}
+
+fn subset_address_errors(address: &Value, path: &str) -> Vec<FieldError> {
+    let at = format!("{path}.ip");
+    let mut errors = Vec::new();
+    match address_error(&address["ip"], &at) {
+        Some(error) => errors.extend([error, FieldError::invalid(at, &address["ip"], "must be a valid IP address")]),
+        None => errors.extend(special_address_error(&address["ip"], &at)),
+    }
+    for (name, check) in [("hostname", names::label as fn(&str) -> Vec<String>), ("nodeName", names::subdomain)] {
+        if !text(address, name).is_empty() {
+            errors.extend(FieldError::each(&format!("{path}.{name}"), &address[name], check(text(address, name))));
+        }
+    }
+    errors
+}
+
+fn subset_port_errors(port: &Value, several: bool, path: &str) -> Vec<FieldError> {
+    let at = |name: &str| format!("{path}.{name}");
+    let mut errors = Vec::new();
+    match text(port, "name") {
+        "" if several => errors.push(FieldError::required(at("name"), "")),
+        "" => {}
+        name => errors.extend(FieldError::each(&at("name"), &port["name"], names::label(name))),
+    }
+    let number = port["port"].as_i64().unwrap_or(0);
+    errors.extend(names::port_number(number).map(|detail| FieldError::invalid(at("port"), &json!(number), detail)));
+    match text(port, "protocol") {
+        "" => errors.push(FieldError::required(at("protocol"), "")),
+        word if ["SCTP", "TCP", "UDP"].contains(&word) => {}
+        word => errors.push(FieldError::not_supported(at("protocol"), &json!(word), &["SCTP", "TCP", "UDP"])),
     }
     errors
 }

@@ -23,6 +23,7 @@ use crate::schema;
 use crate::state::State;
 use crate::verbs::meta;
 
+const ENDPOINTS_OLD: &str = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice";
 const RULES_SKIPPED: &str = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
 
 fn id(resource: &Resource) -> (&str, &str) {
@@ -192,7 +193,8 @@ pub fn validate(resource: &Resource, subresource: &str, object: &Value, old: Opt
     errors.extend(match (id(resource), subresource) {
         (("", "services"), "") => service_rules::validate(object, old),
         (("", "services"), _) => service_rules::validate_status(object),
-        (("", "pods"), "") if old.is_none() => pods::spec_errors(&object["spec"], "spec"),
+        (("", "pods"), "") => pods::validate(object, old),
+        (("", "endpoints"), _) => core_rules::endpoints(object),
         (("", "nodes"), _) => core_rules::node(object, old),
         (("", "configmaps"), _) => core_rules::config_map(object, old),
         (("", "secrets"), _) => core_rules::secret(object, old),
@@ -234,8 +236,12 @@ fn custom_errors(custom: &Custom, subresource: &str, object: &Value, old: Option
 
 /// Warnings that come with an object that is otherwise fine.
 pub fn warnings(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<String> {
-    if id(resource) == ("", "services") {
-        return service_rules::warnings(object);
+    match id(resource) {
+        ("", "services") => return service_rules::warnings(object),
+        ("", "endpoints") => return vec![ENDPOINTS_OLD.into()],
+        ("", "pods") => return pods::warnings(&object["spec"], "spec"),
+        ("apps" | "batch", _) => return pods::warnings(&object["spec"]["template"]["spec"], "spec.template.spec"),
+        _ => {}
     }
     let Some(custom) = &resource.custom else { return Vec::new() };
     let mut warnings = names::finalizer_warnings(object, old);
@@ -243,6 +249,11 @@ pub fn warnings(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec
         warnings.extend(rules.verdict(object, Some(old)).warnings);
     }
     warnings
+}
+
+/// The group that errors about an object name: those about events are the core's.
+pub fn group_in_errors(resource: &Resource) -> &str {
+    if resource.group == "events.k8s.io" { "" } else { &resource.group }
 }
 
 /// Refuses deletes that would take the cluster along.

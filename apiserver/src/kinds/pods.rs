@@ -41,6 +41,8 @@ const SOURCES: &[&str] = &[
     "ephemeral",
     "image",
 ];
+/// The real server adds the difference of its own form of both specs.
+const FIXED: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 const HOST_PATH_TYPES: [&str; 8] =
     ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
 
@@ -63,6 +65,118 @@ pub(super) fn template_errors(template: &Value, path: &str) -> Vec<FieldError> {
     errors
 }
 
+/// What is wrong with a pod, or with the change of one.
+pub(super) fn validate(pod: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let spec = &pod["spec"];
+    let Some(old) = old else {
+        let mut errors = spec_errors(spec, "spec");
+        errors.extend(image_errors(spec, "spec"));
+        return errors;
+    };
+    let mut errors = spec_errors(spec, "spec");
+    errors.extend(change_errors(spec, &old["spec"]));
+    errors
+}
+
+/// A pod's spec is as it was made, but for a few fields.
+fn change_errors(spec: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for kind in ["containers", "initContainers"] {
+        let count = |spec: &Value| spec[kind].as_array().map_or(0, Vec::len);
+        if count(spec) != count(old) {
+            return vec![FieldError::forbidden(format!("spec.{kind}"), "pod updates may not add or remove containers")];
+        }
+    }
+    let tolerations = |spec: &Value| spec["tolerations"].as_array().cloned().unwrap_or_default();
+    let (had, has) = (tolerations(old), tolerations(spec));
+    if had.iter().any(|toleration| !has.contains(toleration)) {
+        let detail = "existing toleration can not be modified except its tolerationSeconds";
+        errors.push(FieldError::forbidden("spec.tolerations", detail));
+    }
+    if !errors.is_empty() {
+        return errors;
+    }
+    let (deadline, before) = (spec["activeDeadlineSeconds"].as_i64(), old["activeDeadlineSeconds"].as_i64());
+    match (before, deadline) {
+        (Some(before), Some(now)) if now > before => {
+            let detail = format!("must be less than or equal to previous value {before}");
+            return vec![FieldError::invalid("spec.activeDeadlineSeconds", &json!(now), &detail)];
+        }
+        (Some(_), None) => {
+            let detail = "must not update from a positive integer to nil value";
+            return vec![FieldError::invalid("spec.activeDeadlineSeconds", &Value::Null, detail)];
+        }
+        _ => {}
+    }
+    if without_changeable(spec) != without_changeable(old) {
+        errors.push(FieldError::forbidden("spec", FIXED));
+    }
+    errors
+}
+
+fn without_changeable(spec: &Value) -> Value {
+    let mut spec = spec.clone();
+    for kind in ["containers", "initContainers"] {
+        for container in spec.get_mut(kind).and_then(Value::as_array_mut).into_iter().flatten() {
+            container["image"] = Value::Null;
+        }
+    }
+    for name in ["activeDeadlineSeconds", "tolerations"] {
+        spec[name] = Value::Null;
+    }
+    if spec["terminationGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds < 0) {
+        spec["terminationGracePeriodSeconds"] = json!(1);
+    }
+    spec
+}
+
+/// Images of a new pod; a template may have others, since something may mend them before there are pods.
+fn image_errors(spec: &Value, path: &str) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for kind in ["containers", "initContainers"] {
+        for (index, container) in list(spec, kind) {
+            let image = text(container, "image");
+            if image.trim() != image {
+                let detail = "must not have leading or trailing whitespace";
+                errors.push(FieldError::invalid(format!("{path}.{kind}[{index}].image"), &json!(image), detail));
+            }
+        }
+    }
+    errors
+}
+
+/// What is allowed and hardly meant.
+pub(super) fn warnings(spec: &Value, path: &str) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for kind in ["initContainers", "containers"] {
+        for (index, container) in list(spec, kind) {
+            let at = format!("{path}.{kind}[{index}]");
+            let mut seen = BTreeSet::new();
+            for (number, variable) in list(container, "env") {
+                let name = text(variable, "name");
+                if !seen.insert(name) {
+                    let hides = format!("hides previous definition of {name:?}, which may be dropped when using apply");
+                    warnings.push(format!("{at}.env[{number}]: {hides}"));
+                }
+            }
+        }
+    }
+    for (index, container) in list(spec, "containers") {
+        let at = format!("{path}.containers[{index}]");
+        let mut seen: Vec<(usize, &Value)> = Vec::new();
+        for (number, port) in list(container, "ports") {
+            let same = |other: &&(usize, &Value)| {
+                ["containerPort", "protocol", "hostPort", "hostIP"].iter().all(|name| other.1[*name] == port[*name])
+            };
+            if let Some((first, _)) = seen.iter().find(same) {
+                warnings.push(format!("{at}.ports[{number}]: duplicate port definition with {at}.ports[{first}]"));
+            }
+            seen.push((number, port));
+        }
+    }
+    warnings
+}
+
 /// Everything about a pod's `spec`.
 pub(super) fn spec_errors(spec: &Value, path: &str) -> Vec<FieldError> {
     let at = |name: &str| format!("{path}.{name}");
@@ -74,12 +188,6 @@ pub(super) fn spec_errors(spec: &Value, path: &str) -> Vec<FieldError> {
     errors.extend(one_of(spec, "dnsPolicy", path, &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"]));
     errors.extend(names::label_errors(&spec["nodeSelector"], &at("nodeSelector")));
     errors.extend(host_port_errors(spec, path));
-    for (index, secret) in list(spec, "imagePullSecrets") {
-        if text(secret, "name").is_empty() {
-            let field = at(&format!("imagePullSecrets[{index}].name"));
-            errors.push(FieldError::required(field, ""));
-        }
-    }
     for (name, check) in
         [("serviceAccountName", names::subdomain as fn(&str) -> Vec<String>), ("nodeName", names::subdomain)]
     {
@@ -97,6 +205,12 @@ pub(super) fn spec_errors(spec: &Value, path: &str) -> Vec<FieldError> {
         }
     }
     errors.extend(toleration_errors(spec, path));
+    for name in ["runAsUser", "runAsGroup", "fsGroup"] {
+        if let Some(id) = spec["securityContext"][name].as_i64().filter(|id| !(0..=i64::from(i32::MAX)).contains(id)) {
+            let detail = format!("must be between 0 and {}, inclusive", i32::MAX);
+            errors.push(FieldError::invalid(at(&format!("securityContext.{name}")), &json!(id), &detail));
+        }
+    }
     errors
 }
 
@@ -177,6 +291,24 @@ fn containers_errors(spec: &Value, path: &str, volumes: &BTreeSet<&str>) -> Vec<
             errors.extend(probe_errors(&container[probe], probe, &format!("{at}.{probe}")));
         }
     }
+    errors.extend(taken_port_errors(spec, &field));
+    errors
+}
+
+/// A port of the host is for one container.
+fn taken_port_errors(spec: &Value, field: &str) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (index, container) in list(spec, "containers") {
+        for (number, port) in list(container, "ports") {
+            let taken = port["hostPort"].as_i64().unwrap_or(0);
+            let shown = format!("{}/{}/{taken}", text(port, "protocol"), text(port, "hostIP"));
+            if taken != 0 && !seen.insert(shown.clone()) {
+                let at = format!("{field}[{index}].ports[{number}].hostPort");
+                errors.push(FieldError::duplicate(at, &json!(shown)));
+            }
+        }
+    }
     errors
 }
 
@@ -209,10 +341,6 @@ fn container_errors(container: &Value, path: &str, volumes: &BTreeSet<&str>) -> 
     }
     match text(container, "image") {
         "" => errors.push(FieldError::required(at("image"), "")),
-        image if image.trim() != image => {
-            let detail = "must not have leading or trailing whitespace";
-            errors.push(FieldError::invalid(at("image"), &container["image"], detail));
-        }
         _ => {}
     }
     errors.extend(one_of(container, "terminationMessagePolicy", path, &["File", "FallbackToLogsOnError"]));
@@ -299,19 +427,25 @@ fn mount_errors(container: &Value, path: &str, volumes: &BTreeSet<&str>) -> Vec<
 
 fn resource_errors(resources: &Value, path: &str) -> Vec<FieldError> {
     let mut errors = Vec::new();
+    let mut resources = resources.clone();
+    // Who limits and does not ask asks for the limit.
+    for (name, limit) in resources["limits"].as_object().cloned().into_iter().flatten() {
+        if resources["requests"][&name].is_null() {
+            resources["requests"][&name] = limit;
+        }
+    }
     for kind in ["limits", "requests"] {
         for (name, amount) in resources[kind].as_object().into_iter().flatten() {
             let standard = ["cpu", "memory", "ephemeral-storage"].contains(&name.as_str())
                 || name.starts_with("hugepages-")
                 || name.contains('/');
+            let field = format!("{path}.{kind}[{name}]");
             if !standard {
-                let field = format!("{path}.{kind}[{name}]");
                 let detail = "must be a standard resource type or fully qualified";
                 errors.push(FieldError::invalid(&*field, &json!(name), detail));
-                errors.push(FieldError::invalid(field, &json!(name), "must be a standard resource for containers"));
+                errors.push(FieldError::invalid(&*field, &json!(name), "must be a standard resource for containers"));
             }
             if quantity::compare(amount, &json!("0")).is_lt() {
-                let field = format!("{path}.{kind}[{name}]");
                 errors.push(FieldError::invalid(field, amount, "must be greater than or equal to 0"));
             }
             if let Some(limit) = resources["limits"].get(name).filter(|_| kind == "requests")
@@ -426,16 +560,8 @@ fn toleration_errors(spec: &Value, path: &str) -> Vec<FieldError> {
                 }
             }
             "Exists" if !value.is_empty() => {
-                let seconds = &toleration["tolerationSeconds"];
-                let shown = format!(
-                    "{{\"Key\":{},\"Operator\":{},\"Value\":{},\"Effect\":{},\"TolerationSeconds\":{seconds}}}",
-                    json!(key),
-                    json!(operator),
-                    json!(value),
-                    json!(effect),
-                );
-                let message = format!("Invalid value: {shown}: value must be empty when `operator` is 'Exists'");
-                errors.push(FieldError { reason: "FieldValueInvalid", message, field: at("operator") });
+                let detail = "value must be empty when `operator` is 'Exists'";
+                errors.push(FieldError::invalid(at("operator"), &json!(value), detail));
             }
             "Exists" => {}
             other => errors.push(FieldError::not_supported(at("operator"), &json!(other), &["Equal", "Exists"])),

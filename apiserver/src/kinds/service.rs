@@ -143,7 +143,9 @@ impl Allocations {
         // What is no address at all is left to validation.
         let Ok(address) = asked.parse::<Ipv4Addr>() else { return Vec::new() };
         let value = json!([asked]);
-        if !self.range.contains(&address) {
+        let usable =
+            self.range.contains(&address) && ![self.range.network(), self.range.broadcast()].contains(&address);
+        if !usable {
             let detail =
                 format!("failed to allocate IP {asked}: the provided network does not match the current range");
             return vec![FieldError::invalid("spec.clusterIPs", &value, &detail)];

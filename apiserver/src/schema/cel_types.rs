@@ -285,10 +285,11 @@ fn of_schema(schema: &Value) -> Type {
         },
         "array" => Type::List(Box::new(of_schema(&schema["items"]))),
         "object" if schema["x-kubernetes-embedded-resource"] == true => Type::Object(with_metadata(schema)),
-        "object" if schema["properties"].is_object() => Type::Object(schema.clone()),
         "object" if schema["additionalProperties"].is_object() => {
             Type::Map(Box::new(of_schema(&schema["additionalProperties"])))
         }
+        // What the schema does not name is not there for rules, even if it is kept.
+        "object" => Type::Object(schema.clone()),
         _ => Type::Dyn,
     }
 }

@@ -24,9 +24,19 @@ pub struct Event {
 pub(super) struct History {
     events: VecDeque<Event>,
     floor: u64,
+    begin: u64,
 }
 
 impl History {
+    /// Watches know nothing from before this revision.
+    pub(super) fn begin(&self) -> u64 {
+        self.begin
+    }
+
+    pub(super) fn set_begin(&mut self, revision: u64) {
+        self.begin = revision;
+    }
+
     /// History is complete for a cursor at this revision or later.
     pub(super) fn floor(&self) -> u64 {
         self.floor

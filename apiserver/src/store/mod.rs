@@ -157,7 +157,11 @@ impl Store {
     /// Events of a resource after `revision`, oldest first, at most `limit`.
     pub fn events_after(&self, resource: &Arc<str>, revision: u64, limit: usize) -> Result<Vec<Event>, TooOld> {
         self.check_floor(resource, revision)?;
-        Ok(self.history.get(resource).map(|history| history.after(revision, limit)).unwrap_or_default())
+        let Some(history) = self.history.get(resource) else { return Ok(Vec::new()) };
+        match history.begin() {
+            begin if revision < begin => Err(TooOld { asked: revision, floor: begin }),
+            _ => Ok(history.after(revision, limit)),
+        }
     }
 
     fn check_floor(&self, resource: &Arc<str>, revision: u64) -> Result<(), TooOld> {
@@ -197,6 +201,12 @@ impl Store {
         let history = self.history.entry(Arc::clone(&event.key.resource)).or_default();
         history.push(event, self.retention.events);
         self.head.send_replace(self.revision);
+    }
+
+    /// The resource is served from now on: nobody can watch what was before.
+    pub fn begin(&mut self, resource: &Arc<str>) {
+        let revision = self.revision;
+        self.history.entry(Arc::clone(resource)).or_default().set_begin(revision);
     }
 
     /// Forgets history before `revision`: watches and exact lists from before it are then told 410.

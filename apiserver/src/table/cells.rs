@@ -21,6 +21,10 @@ pub fn cells(object: &Value, resource: &Resource, columns: &Columns, now: Timest
         }
         return cells;
     }
+    if resource.group == "events.k8s.io" {
+        let object = crate::kinds::events::to_core(object.clone());
+        return columns.names.iter().map(|column| cell("Event", &object, column, now)).collect();
+    }
     let kind = resource.kind.as_str();
     columns.names.iter().map(|column| cell(kind, object, column, now)).collect()
 }

@@ -89,7 +89,8 @@ pub fn insert(state: &mut State, call: &Call, mut object: Value, dry_run: bool) 
     kinds::allocate(state, resource, &mut object, None, dry_run)?;
     let errors = kinds::validate(resource, "", &object, None);
     if !errors.is_empty() {
-        return Err(Failure::invalid(&resource.group, &resource.kind, meta(&object, "name"), &errors));
+        let group = kinds::group_in_errors(resource);
+        return Err(Failure::invalid(group, &resource.kind, meta(&object, "name"), &errors));
     }
     let generated = object["metadata"]["generateName"].is_string() && call.target.name.is_empty();
     for attempt in 1.. {

@@ -85,7 +85,7 @@ pub fn replace(
     }
     let errors = kinds::validate(resource, &call.target.subresource, &object, Some(&current));
     if !errors.is_empty() {
-        return Err(Failure::invalid(&resource.group, &resource.kind, &call.target.name, &errors));
+        return Err(Failure::invalid(kinds::group_in_errors(resource), &resource.kind, &call.target.name, &errors));
     }
     if kinds::raises_generation(resource, &current, &object) {
         let generation = current["metadata"]["generation"].as_i64().unwrap_or(0) + 1;

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use regex::{Captures, Regex};
 use serde_json::{Map, Value, json};
 
-const VOLATILE: &str = r#"(?P<uid>[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})|(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)|(?P<ip>10\.96\.\d{1,3}\.\d{1,3})|(?P<port>\b3[0-2]\d{3}\b)|(?P<gen>\b[a-z0-9.-]*-[bcdfghjklmnpqrstvwxz2456789]{5}\b)|(?P<rv>[Vv]ersion: \d+(?: \(\d+\))?|current: \d+|record \(\d+\)|recondition \(\d+|resourceVersion\\":\\"\d+|hash=[0-9A-F]+)"#;
+const VOLATILE: &str = r#"(?P<uid>[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})|(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)|(?P<ip>10\.96\.\d{1,3}\.\d{1,3})|(?P<port>\b3[0-2]\d{3}\b)|(?P<gen>\b[a-z0-9.-]*-[bcdfghjklmnpqrstvwxz2456789]{5}\b)|(?P<rv>[Vv]ersion: "?\d+(?: \(\d+\))?|current: \d+|record \(\d+\)|recondition \(\d+|resourceVersion\\":\\"\d+|hash=[0-9A-F]+)"#;
 const CLAIM_TIMES: [&str; 4] = ["exp", "iat", "nbf", "warnafter"];
 const SORTS: [&str; 6] = ["uid", "time", "ip", "port", "gen", "rv"];
 
@@ -104,7 +104,7 @@ impl Comparison {
                 }
                 // When a token was made and how long it is good is told by other fields.
                 (Some(_), Some(_)) if path.starts_with("jwt.") && CLAIM_TIMES.contains(&name.as_str()) => {}
-                (Some(a), Some(b)) => self.walk(a, b, &below, bookmark && name == "object"),
+                (Some(a), Some(b)) => self.walk(a, b, &below, listish || (bookmark && name == "object")),
                 (Some(a), None) => self.differ(&below, a, &json!("(absent)")),
                 (None, Some(b)) => self.differ(&below, &json!("(absent)"), b),
                 (None, None) => {}

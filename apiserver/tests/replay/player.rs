@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use apiserver::auth::Credentials;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use serde_json::{Map, Value, json};
@@ -55,16 +56,37 @@ struct Watch {
 
 /// Records by step label; the server has seen no other script.
 pub(crate) async fn play(script: &str, server: Server) -> BTreeMap<String, Value> {
+    let ordered: serde_yaml::Value = serde_yaml::from_str(script).unwrap();
     let script: Value = serde_yaml::from_str(script).unwrap();
     let mut player = Player { server, variables: BTreeMap::new(), watches: BTreeMap::new() };
     let mut records = BTreeMap::new();
     for (number, step) in script["steps"].as_array().unwrap().iter().enumerate() {
+        let mut step = step.clone();
+        if let Some(body) = ordered["steps"][number].get("body") {
+            step["raw"] = json!(spelled(body));
+        }
+        let step = &step;
         let title = ["note", "do", "collect"].iter().find_map(|name| step[*name].as_str()).unwrap_or_default();
         if let Some(record) = player.step(step).await {
             records.insert(format!("{:03} {title}", number + 1), record);
         }
     }
     records
+}
+
+/// A body as text, in the order of the script: what is wrong with one is told in that order.
+fn spelled(value: &serde_yaml::Value) -> String {
+    match value {
+        serde_yaml::Value::Mapping(map) => {
+            let pairs: Vec<String> =
+                map.iter().map(|(key, value)| format!("{}: {}", spelled(key), spelled(value))).collect();
+            format!("{{{}}}", pairs.join(", "))
+        }
+        serde_yaml::Value::Sequence(list) => {
+            format!("[{}]", list.iter().map(spelled).collect::<Vec<_>>().join(", "))
+        }
+        other => serde_json::to_string(other).unwrap(),
+    }
 }
 
 impl Player {
@@ -130,11 +152,11 @@ impl Player {
         if !token.is_empty() {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
-        let body = match (step.get("body"), step["raw"].as_str()) {
-            (Some(body), _) => Some(self.fill(body).to_string()),
-            (None, Some(raw)) => Some(self.fill(&json!(raw)).as_str().unwrap().to_owned()),
-            _ => None,
-        };
+        if step["as"].is_string() {
+            // A request in process is the administrator's; one that came from elsewhere says who it is.
+            request = request.extension(Credentials::default());
+        }
+        let body = step["raw"].as_str().map(|raw| self.fill(&json!(raw)).as_str().unwrap().to_owned());
         if body.is_some() || step.get("type").is_some() {
             request = request.header("Content-Type", media(step["type"].as_str().unwrap_or("json")));
         }
@@ -280,14 +302,19 @@ fn keep_only(body: &mut Value, rule: &Value) {
     });
 }
 
-/// Calls `change` for each list at a path of names, of which one may end in `[*]`.
+/// Calls `change` for each list at a path of names, which may end in `[*]` or `[key=value]`.
 fn visit(value: &mut Value, names: &[&str], change: &mut impl FnMut(&mut Vec<Value>)) {
     match (names.split_first(), value) {
         (None, Value::Array(list)) => change(list),
         (Some((name, rest)), value) => {
-            let (name, each) = name.strip_suffix("[*]").map_or((*name, false), |name| (name, true));
+            let (name, choice) = name.split_once('[').unwrap_or((name, ""));
+            let each = choice == "*]";
+            let (key, want) = choice.trim_end_matches(']').split_once('=').unwrap_or_default();
             match value.get_mut(name) {
                 Some(Value::Array(list)) if each => list.iter_mut().for_each(|item| visit(item, rest, change)),
+                Some(Value::Array(list)) if !key.is_empty() => {
+                    list.iter_mut().filter(|item| item[key] == want).for_each(|item| visit(item, rest, change));
+                }
                 Some(below) => visit(below, rest, change),
                 None => {}
             }
