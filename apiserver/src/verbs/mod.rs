@@ -6,6 +6,7 @@ pub mod evict;
 pub mod patch;
 pub mod read;
 pub mod scale;
+mod spelled;
 pub mod update;
 
 use std::sync::Arc;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::create::{finish, insert, zero};
+use super::spelled::spelled;
 use super::update::{check_names, replace};
 use super::{Call, Written, in_version};
 use crate::body::{check_fields, go_syntax_error, parse_json, parse_yaml};
@@ -42,7 +43,7 @@ pub fn patch(state: &mut State, call: &Call) -> Outcome<Written> {
     change(&mut object, call, &call.resource.schema)?;
     let before_decoding = object.clone();
     let mut warnings = check_fields(&mut object, Vec::new(), &call.resource, &call.resource.kind, options.validation)
-        .map_err(|failure| misfit(&before_decoding, &failure))?;
+        .map_err(|failure| misfit(&before_decoding, call, &failure))?;
     check_names(&mut object, call)?;
     finish(&mut object, call);
     let stored = replace(state, call, &live, object, Some(&options), options.dry_run)?;
@@ -58,10 +59,11 @@ pub(super) fn no_strategic_merge() -> Failure {
 }
 
 /// The 422 of a patch whose result does not fit the kind.
-fn misfit(object: &Value, failure: &Failure) -> Failure {
+fn misfit(object: &Value, call: &Call, failure: &Failure) -> Failure {
+    let patch = serde_json::from_slice(&call.body).unwrap_or_default();
     let (_, why) = failure.message.split_once("cannot be handled as a ").unwrap_or(("", &failure.message));
     let why = why.split_once(": ").map_or(why, |(_, why)| why);
-    let error = FieldError::invalid("patch", &json!(object.to_string()), why);
+    let error = FieldError::invalid("patch", &json!(spelled(object, &patch)), why);
     let mut failure = Failure::invalid("", "", "", &[error]);
     failure.message = format!(" {}", failure.message.trim_start());
     failure
@@ -72,6 +74,18 @@ pub(super) fn change(object: &mut Value, call: &Call, schema: &Node) -> Outcome<
     let undecodable = |error: String| Failure::bad_request(format!("error decoding patch: {error}"));
     let patch: Value =
         serde_json::from_slice(&call.body).map_err(|error| undecodable(go_syntax_error(&call.body, &error)))?;
+    let operations = call.media_type == "application/json-patch+json";
+    let got = match &patch {
+        Value::Array(_) if !operations => "array",
+        Value::String(_) => "string",
+        Value::Number(_) => "number",
+        Value::Bool(_) => "bool",
+        _ => "",
+    };
+    if !operations && !got.is_empty() {
+        let error = format!("json: cannot unmarshal {got} into Go value of type map[string]interface {{}}");
+        return Err(undecodable(error));
+    }
     match call.media_type.as_str() {
         "application/json-patch+json" => {
             let Some(operations) = patch.as_array() else {
@@ -86,9 +100,12 @@ pub(super) fn change(object: &mut Value, call: &Call, schema: &Node) -> Outcome<
                     operations.len()
                 )));
             }
-            json_patch(object, operations).map_err(|_| Failure::rejected_patch())
+            json_patch(object, operations).map_err(|_| Failure::rejected_patch())?;
+            // A whole object is changed, not exchanged.
+            if object.is_object() { Ok(()) } else { Err(Failure::rejected_patch()) }
         }
         "application/strategic-merge-patch+json" => strategic_merge(object, &patch, schema).map_err(Failure::plain),
+        _ if patch.is_null() => Ok(()),
         _ => {
             merge_patch(object, &patch);
             Ok(())

@@ -42,6 +42,9 @@ pub fn update(state: &mut State, call: &Call) -> Outcome<Written> {
 
 /// Name and namespace of the body must be those of the path.
 pub fn check_names(object: &mut Value, call: &Call) -> Outcome<()> {
+    if !matches!(object["metadata"], Value::Object(_) | Value::Null) {
+        return Err(Failure::bad_request("metadata must be an object"));
+    }
     let name = meta(object, "name");
     if name.is_empty() {
         object["metadata"]["name"] = json!(call.target.name);
