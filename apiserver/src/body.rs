@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, FieldError, Outcome};
 use crate::registry::Resource;
 use crate::request::Validation;
 use crate::schema::decode::decode;
@@ -279,7 +279,7 @@ fn unrecognised(bytes: &[u8], kind: &str, error: &str) -> Failure {
 }
 
 /// Fills in an absent kind and version; another kind is refused.
-fn check_kind(object: &mut Value, resource: &Resource, kind: &str) -> Outcome<()> {
+pub fn check_kind(object: &mut Value, resource: &Resource, kind: &str) -> Outcome<()> {
     let want_version = resource.api_version();
     let text = |name: &str| object[name].as_str().unwrap_or_default().to_owned();
     let (got_version, got_kind) = (text("apiVersion"), text("kind"));
@@ -290,13 +290,14 @@ fn check_kind(object: &mut Value, resource: &Resource, kind: &str) -> Outcome<()
         return Ok(());
     }
     if resource.custom.is_some() {
-        let message = if got_version == want_version {
-            format!("the kind in the data ({got_kind}) does not match the expected kind ({kind})")
-        } else {
-            format!(
-                "the API version in the data ({got_version}) does not match the expected API version ({want_version})"
-            )
-        };
+        if got_version == want_version {
+            let error = FieldError::invalid("kind", &got_kind.as_str().into(), &format!("must be {kind}"));
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            return Err(Failure::invalid(&resource.group, &got_kind, name, &[error]));
+        }
+        let message = format!(
+            "the API version in the data ({got_version}) does not match the expected API version ({want_version})"
+        );
         return Err(Failure::bad_request(message));
     }
     let why = if got_version == want_version {

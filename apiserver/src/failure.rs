@@ -16,7 +16,7 @@ pub struct Failure {
     /// `metadata.continue`: lets a client of an expired list go on.
     pub continue_token: Option<String>,
     /// Texts of `Warning` headers that come with it.
-    pub warnings: Vec<String>,
+    pub warnings: Box<[String]>,
 }
 
 /// Result of anything that may refuse a request.
@@ -25,7 +25,7 @@ pub type Outcome<T> = Result<T, Failure>;
 impl Failure {
     fn new(code: u16, reason: &'static str, message: impl Into<String>, details: Option<Value>) -> Self {
         let details = details.and_then(|value| if let Value::Object(map) = value { Some(map) } else { None });
-        Self { code, reason, message: message.into(), details, continue_token: None, warnings: Vec::new() }
+        Self { code, reason, message: message.into(), details, continue_token: None, warnings: Box::default() }
     }
 
     /// 400.

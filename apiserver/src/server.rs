@@ -359,7 +359,9 @@ impl ApiServer {
         let user_agent = header(USER_AGENT).to_owned();
         let call = Call { target, query, resource, media_type, body, user_agent, user };
         check_scope(method, &call)?;
-        let warning = call.resource.custom.as_ref().and_then(|custom| custom.warning.clone());
+        let sub = &call.target.subresource;
+        let known = call.resource.custom.is_some() || sub.is_empty() || call.resource.subresource(sub).is_some();
+        let warning = crate::kinds::standing_warning(&call.resource).filter(|_| known).map(str::to_owned);
         let mut answer = self.serve(method, call, headers).unwrap_or_else(|failure| failed(&failure));
         if let Some(warning) = warning {
             warn(&mut answer, &warning);
@@ -443,7 +445,10 @@ fn verb(state: &mut State, method: &Method, call: &Call) -> Outcome<Written> {
                 "update" => return scale::update(state, call),
                 _ => return scale::patch(state, call),
             },
-            Some(_) => return Err(Failure::unsupported(&format!("{name} of {}/{sub}", call.resource.plural))),
+            Some(_) => {
+                state.read(&call.resource, call.namespace(), &call.target.name)?;
+                return Err(Failure::unsupported(&format!("{name} of {}/{sub}", call.resource.plural)));
+            }
         },
     }
     if matches!(call.resource.group.as_str(), "authentication.k8s.io" | "authorization.k8s.io") {

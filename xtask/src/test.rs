@@ -66,8 +66,10 @@ fn tiers() -> Result<Vec<Tier>> {
     Ok(vec![
         Tier {
             number: 1,
-            name: "unit, property and simulation",
-            selection: ["--workspace", "--lib", "--bins", "--test", "simulation"].map(str::to_owned).to_vec(),
+            name: "unit, property, simulation and replay",
+            selection: ["--workspace", "--lib", "--bins", "--test", "simulation", "--test", "replay"]
+                .map(str::to_owned)
+                .to_vec(),
             skip: None,
         },
         Tier { number: 2, name: "against a real API server", selection: one_by_one(live), skip: no_assets() },

@@ -209,7 +209,7 @@ pub fn apply(live: &Value, config: &Value, write: &Write<'_>, force: bool) -> Ou
     let exists = live["metadata"]["uid"].is_string();
     if managed.0.is_empty() && exists {
         let before = Manager { name: BEFORE_FIRST_APPLY.into(), apply: false, ..write.manager.clone() };
-        let mut set = fields(&without_managed(live), write.node);
+        let mut set = compare(&json!({}), &without_managed(live), write.node).added;
         strip(&mut set, &[]);
         managed.0.insert(before, Owned { set, time: Some(write.now.clone()) });
     }

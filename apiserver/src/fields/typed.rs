@@ -157,10 +157,24 @@ fn walk_lists(old: &[Value], new: &[Value], node: &Node, path: &mut Vec<String>,
     let index = |list: &[Value]| -> BTreeMap<String, Value> {
         list.iter().map(|value| (element(value, node), value.clone())).collect()
     };
+    let mut seen = std::collections::BTreeSet::new();
+    let twice: std::collections::BTreeSet<String> =
+        new.iter().map(|value| element(value, node)).filter(|name| !seen.insert(name.clone())).collect();
     let (old, new) = (index(old), index(new));
     let names: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     for name in names {
         path.push(name.clone());
+        if twice.contains(name) {
+            // Who of several of one name is meant nobody can say: they count as a whole.
+            match (old.get(name), new.get(name)) {
+                (None, _) => out.added.insert(path),
+                (_, None) => out.removed.insert(path),
+                (Some(old), Some(new)) if old != new => out.modified.insert(path),
+                _ => {}
+            }
+            path.pop();
+            continue;
+        }
         walk(old.get(name), new.get(name), item(node), path, out);
         path.pop();
     }

@@ -102,6 +102,13 @@ fn node_form(object: &Value) -> Vec<FieldError> {
     for (index, range) in ranges.iter().enumerate() {
         errors.extend(range_error(range, &format!("spec.podCIDRs[{index}]")));
     }
+    let bad = ranges.iter().position(|range| range_error(range, "").is_some());
+    if let Some(index) = bad.filter(|_| ranges.len() > 1) {
+        let range = ranges[index].as_str().unwrap_or_default();
+        let why = format!("invalid CIDR[{index}]: <nil> (invalid CIDR address: {range})");
+        let message = format!("Internal error: invalid PodCIDRs. failed to check with dual stack with error:{why}");
+        errors.push(FieldError { reason: "InternalError", message, field: "spec.podCIDRs".into() });
+    }
     let six = ranges.iter().filter(|range| range.as_str().is_some_and(|text| text.contains(':'))).count();
     if ranges.len() > 2 || (ranges.len() == 2 && six != 1) {
         let detail = "may specify no more than one CIDR for each IP family";
@@ -211,7 +218,8 @@ pub(super) fn endpoint_slice(object: &Value, old: Option<&Value>) -> Vec<FieldEr
         errors.push(FieldError::not_supported("addressType", &json!(family), &["FQDN", "IPv4", "IPv6"]));
     }
     errors.extend(slice_port_errors(object));
-    let endpoints: Vec<&Value> = object["endpoints"].as_array().into_iter().flatten().collect();
+    let changed = old.is_none_or(|old| old["endpoints"] != object["endpoints"]);
+    let endpoints: Vec<&Value> = object["endpoints"].as_array().filter(|_| changed).into_iter().flatten().collect();
     if endpoints.len() > ENDPOINTS_MAX {
         errors.push(FieldError::too_many("endpoints", endpoints.len(), ENDPOINTS_MAX));
     } else {
@@ -296,9 +304,13 @@ fn endpoint_errors(endpoint: &Value, family: &str, path: &str) -> Vec<FieldError
         let parsed = address.as_str().unwrap_or_default().parse::<IpAddr>();
         match (family, parsed) {
             ("IPv4" | "IPv6", Err(_)) => errors.extend(address_error(address, &one)),
-            ("IPv4", Ok(IpAddr::V6(_))) => errors.push(FieldError::invalid(&*at, address, "must be an IPv4 address")),
-            ("IPv6", Ok(IpAddr::V4(_))) => errors.push(FieldError::invalid(&*at, address, "must be an IPv6 address")),
-            ("IPv4" | "IPv6", Ok(_)) => errors.extend(special_address_error(address, &one)),
+            ("IPv4" | "IPv6", Ok(ip)) => {
+                if ip.is_ipv4() != (family == "IPv4") {
+                    let detail = format!("must be an {family} address");
+                    errors.push(FieldError::invalid(&*at, address, &detail));
+                }
+                errors.extend(special_address_error(address, &one));
+            }
             ("FQDN", _) => {
                 let name = address.as_str().unwrap_or_default();
                 let complaints = names::subdomain(name.strip_suffix('.').unwrap_or(name));
@@ -344,9 +356,6 @@ fn slice_port_errors(object: &Value) -> Vec<FieldError> {
             "" => errors.push(FieldError::required(at("protocol"), "")),
             word if ["SCTP", "TCP", "UDP"].contains(&word) => {}
             word => errors.push(FieldError::not_supported(at("protocol"), &json!(word), &["SCTP", "TCP", "UDP"])),
-        }
-        if let Some(number) = port["port"].as_i64() {
-            errors.extend(names::port_number(number).map(|d| FieldError::invalid(at("port"), &json!(number), d)));
         }
         if port["appProtocol"].is_string() {
             let complaints = names::qualified(text(port, "appProtocol"));

@@ -40,6 +40,7 @@ pub fn default(resource: &Resource, object: &mut Value) {
         ("", "nodes") => core::default_node(object),
         ("apps", _) | ("batch", "jobs") => workloads::default_workload(&resource.plural, object),
         ("rbac.authorization.k8s.io", _) => core::default_rbac(object),
+        ("networking.k8s.io", "networkpolicies") => core::default_policy(object),
         ("apiextensions.k8s.io", _) => definition::default(object),
         _ => {}
     }
@@ -63,7 +64,8 @@ pub fn has_generation(resource: &Resource) -> bool {
 
 /// Whether an update needs a revision.
 pub fn requires_revision(resource: &Resource) -> bool {
-    resource.custom.is_some() || matches!(resource.group.as_str(), "apiextensions.k8s.io" | "coordination.k8s.io")
+    resource.custom.is_some()
+        || matches!(resource.group.as_str(), "apiextensions.k8s.io" | "coordination.k8s.io" | "policy")
 }
 
 /// Whether PUT of a missing object makes it.
@@ -122,6 +124,9 @@ pub fn prepare_update(resource: &Resource, subresource: &str, object: &mut Value
     } else if resource.subresource("status").is_some() && id(resource) != ("", "nodes") {
         keep(object, "status");
     }
+    if id(resource) == ("", "pods") && subresource.is_empty() {
+        workloads::readmit(object, current);
+    }
     if id(resource) == ("", "services") && subresource.is_empty() {
         service::carry_over(object, current);
     }
@@ -150,7 +155,18 @@ pub fn raises_generation(resource: &Resource, old: &Value, new: &Value) -> bool 
     match &resource.custom {
         Some(custom) if custom.status => differs(&["metadata", "apiVersion", "kind", "status"]),
         Some(_) => differs(&["metadata", "apiVersion", "kind"]),
-        None if resource.group == "discovery.k8s.io" => differs(&["metadata"]),
+        None if resource.group == "discovery.k8s.io" => {
+            let bare = |object: &Value| {
+                let mut metadata = object["metadata"].clone();
+                let kept = |name: &str| !["resourceVersion", "managedFields", "generation"].contains(&name);
+                metadata.as_object_mut().into_iter().for_each(|map| map.retain(|name, _| kept(name)));
+                metadata
+            };
+            differs(&["metadata"]) || bare(old) != bare(new)
+        }
+        None if resource.plural == "deployments" => {
+            old["spec"] != new["spec"] || old["metadata"]["annotations"] != new["metadata"]["annotations"]
+        }
         None => old["spec"] != new["spec"],
     }
 }
@@ -234,11 +250,18 @@ fn custom_errors(custom: &Custom, subresource: &str, object: &Value, old: Option
     errors
 }
 
+/// What every answer about a resource warns of.
+pub fn standing_warning(resource: &Resource) -> Option<&str> {
+    match &resource.custom {
+        Some(custom) => custom.warning.as_deref(),
+        None => (id(resource) == ("", "endpoints")).then_some(ENDPOINTS_OLD),
+    }
+}
+
 /// Warnings that come with an object that is otherwise fine.
 pub fn warnings(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<String> {
     match id(resource) {
         ("", "services") => return service_rules::warnings(object),
-        ("", "endpoints") => return vec![ENDPOINTS_OLD.into()],
         ("", "pods") => return pods::warnings(&object["spec"], "spec"),
         ("apps" | "batch", _) => return pods::warnings(&object["spec"]["template"]["spec"], "spec.template.spec"),
         _ => {}

@@ -339,9 +339,8 @@ fn container_errors(container: &Value, path: &str, volumes: &BTreeSet<&str>) -> 
         "" => errors.push(FieldError::required(at("name"), "")),
         name => errors.extend(FieldError::each(&at("name"), &container["name"], names::label(name))),
     }
-    match text(container, "image") {
-        "" => errors.push(FieldError::required(at("image"), "")),
-        _ => {}
+    if text(container, "image").is_empty() {
+        errors.push(FieldError::required(at("image"), ""));
     }
     errors.extend(one_of(container, "terminationMessagePolicy", path, &["File", "FallbackToLogsOnError"]));
     errors.extend(port_errors(container, path));
@@ -470,9 +469,12 @@ fn probe_errors(probe: &Value, kind: &str, path: &str) -> Vec<FieldError> {
     match given[..] {
         [] => errors.push(FieldError::required(path, "must specify a handler type")),
         [handler] => errors.extend(handler_errors(&probe[handler], handler, &format!("{path}.{handler}"))),
-        [_, ref others @ ..] => errors.extend(others.iter().map(|handler| {
-            FieldError::forbidden(format!("{path}.{handler}"), "may not specify more than 1 handler type")
-        })),
+        [first, ref others @ ..] => {
+            errors.extend(handler_errors(&probe[first], first, &format!("{path}.{first}")));
+            errors.extend(others.iter().map(|handler| {
+                FieldError::forbidden(format!("{path}.{handler}"), "may not specify more than 1 handler type")
+            }));
+        }
     }
     for name in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
         errors.extend(not_negative(&probe[name], &format!("{path}.{name}")));

@@ -88,6 +88,9 @@ pub(super) fn default_workload(plural: &str, object: &mut Value) {
             }
         }
         "statefulsets" => {
+            let retain = json!("Retain");
+            let kept = &mut object["spec"]["persistentVolumeClaimRetentionPolicy"];
+            fill(kept, &[("whenDeleted", retain.clone()), ("whenScaled", retain)]);
             let strategy = &mut object["spec"]["updateStrategy"];
             if strategy["type"].is_null() {
                 strategy["type"] = json!("RollingUpdate");
@@ -122,6 +125,16 @@ fn fill(value: &mut Value, fields: &[(&str, Value)]) {
 pub(super) fn prepare_pod(object: &mut Value) {
     object["status"] = json!({"phase": "Pending", "qosClass": quality(object)});
     tolerate(object);
+}
+
+/// What admission gave a pod when it was made, an update need not repeat.
+pub(super) fn readmit(pod: &mut Value, current: &Value) {
+    tolerate(pod);
+    for name in ["priority", "preemptionPolicy"] {
+        if pod["spec"][name].is_null() && !current["spec"][name].is_null() {
+            pod["spec"][name] = current["spec"][name].clone();
+        }
+    }
 }
 
 fn quality(pod: &Value) -> &'static str {

@@ -21,7 +21,13 @@ pub fn validate_status(object: &Value, schema: &Value, old: Option<&Value>) -> V
     let mut errors = Vec::new();
     if let Some(status) = object.get("status") {
         let own = &schema["properties"]["status"];
-        errors.extend(check(status, own, "status", old.and_then(|old| old.get("status"))).errors);
+        let found = check(status, own, "status", old.and_then(|old| old.get("status"))).errors;
+        errors.extend(found.into_iter().map(|mut error| {
+            // What is told of the body is told of the status alone.
+            let inner = error.field.strip_prefix("status").unwrap_or_default().trim_start_matches('.');
+            error.message = error.message.replace(&format!("{} in body", error.field), &format!("{inner} in body"));
+            error
+        }));
     }
     let before = old.map(|old| duplicates(old, schema, "")).unwrap_or_default();
     if before.is_empty() {

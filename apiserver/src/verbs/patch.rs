@@ -8,7 +8,7 @@ use super::create::{finish, insert, zero};
 use super::spelled::spelled;
 use super::update::{check_names, replace};
 use super::{Call, Written, in_version};
-use crate::body::{check_fields, go_syntax_error, parse_json, parse_yaml};
+use crate::body::{check_fields, check_kind, go_syntax_error, parse_json, parse_yaml};
 use crate::failure::{Failure, FieldError, Outcome};
 use crate::fields::{managed, typed};
 use crate::patch::strategic::strategic_merge;
@@ -42,6 +42,10 @@ pub fn patch(state: &mut State, call: &Call) -> Outcome<Written> {
     let mut object = in_version(&live, &call.resource);
     change(&mut object, call, &call.resource.schema)?;
     let before_decoding = object.clone();
+    check_kind(&mut object, &call.resource, &call.resource.kind).map_err(|failure| match call.resource.custom {
+        None => misfit(&before_decoding, call, &failure),
+        Some(_) => failure,
+    })?;
     let mut warnings = check_fields(&mut object, Vec::new(), &call.resource, &call.resource.kind, options.validation)
         .map_err(|failure| misfit(&before_decoding, call, &failure))?;
     check_names(&mut object, call)?;

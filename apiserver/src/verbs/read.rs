@@ -17,6 +17,14 @@ use crate::store::Key;
 
 /// One object.
 pub fn get(state: &State, call: &Call) -> Outcome<Value> {
+    let asked = call.query.get("resourceVersion");
+    if !asked.is_empty() {
+        let revision = parse_revision(asked)
+            .map_err(|error| Failure::plain(format!("resourceVersion: Invalid value: \"{asked}\": {error}")))?;
+        if revision > state.store.revision() {
+            return Err(Failure::too_large_revision(revision, state.store.revision()));
+        }
+    }
     let object = state.read(&call.resource, call.namespace(), &call.target.name)?;
     Ok(in_version(&object, &call.resource))
 }
@@ -41,7 +49,10 @@ pub fn asked_revision(query: &Query, watch: bool) -> Outcome<Option<u64>> {
             ));
         }
         if initial && how != "NotOlderThan" {
-            return refuse(FieldError::not_supported(field, &json!(how), &["NotOlderThan"]));
+            let needs = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            let errors =
+                [FieldError::forbidden(field, needs), FieldError::not_supported(field, &json!(how), &["NotOlderThan"])];
+            return Err(Failure::invalid("meta.k8s.io", "ListOptions", "", &errors));
         }
     } else if query.has("sendInitialEvents") {
         return refuse(FieldError::forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"));
@@ -133,6 +144,9 @@ pub fn list(state: &State, call: &Call) -> Outcome<Value> {
         "" => None,
         text => Some(read_token(text)?),
     };
+    if token.is_some() && asked.is_some_and(|revision| revision != 0) {
+        return Err(Failure::bad_request("specifying resource version is not allowed when using continue"));
+    }
     let exact = match (&token, asked) {
         (Some(token), _) if token.revision > 0 => Some(token.revision as u64),
         (None, Some(revision)) if call.query.get("resourceVersionMatch") == "Exact" => Some(revision),

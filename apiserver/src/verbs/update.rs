@@ -76,7 +76,7 @@ pub fn replace(
 ) -> Outcome<Value> {
     let resource = &call.resource;
     let current = in_version(live, resource);
-    check_preconditions(call, &current, &object, booked.is_none())?;
+    check_preconditions(call, &current, &object, call.media_type.contains("patch"))?;
     restore(&current, &mut object);
     if let Some(options) = booked {
         managed::update(&current, &mut object, &call.write(options, false, state.now()), false);
@@ -123,7 +123,7 @@ pub fn ready_to_go(object: &Value) -> bool {
         && object["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty)
 }
 
-fn check_preconditions(call: &Call, current: &Value, object: &Value, apply: bool) -> Outcome<()> {
+fn check_preconditions(call: &Call, current: &Value, object: &Value, patch: bool) -> Outcome<()> {
     let revision = meta(object, "resourceVersion");
     if !revision.is_empty() {
         parse_revision(revision).map_err(Failure::plain)?;
@@ -136,7 +136,7 @@ fn check_preconditions(call: &Call, current: &Value, object: &Value, apply: bool
         return Ok(());
     }
     let resource = &call.resource;
-    if apply {
+    if patch {
         // The real server validates metadata twice, and says so twice.
         let error = FieldError::invalid("metadata.uid", &json!(uid), "field is immutable");
         let errors = [error.clone(), error];
