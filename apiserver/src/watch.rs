@@ -140,7 +140,7 @@ impl Watch {
         let shared = Arc::clone(&self.state);
         let state = locked(&shared);
         let resource = Arc::clone(&self.call.resource.storage);
-        match state.store.events_after(&resource, self.cursor, BATCH) {
+        match state.store.watched_after(&resource, self.cursor, BATCH) {
             Ok(events) => {
                 let whole = events.len() < BATCH;
                 let now = state.clock.now();

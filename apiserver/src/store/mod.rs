@@ -157,10 +157,14 @@ impl Store {
     /// Events of a resource after `revision`, oldest first, at most `limit`.
     pub fn events_after(&self, resource: &Arc<str>, revision: u64, limit: usize) -> Result<Vec<Event>, TooOld> {
         self.check_floor(resource, revision)?;
-        let Some(history) = self.history.get(resource) else { return Ok(Vec::new()) };
-        match history.begin() {
+        Ok(self.history.get(resource).map(|history| history.after(revision, limit)).unwrap_or_default())
+    }
+
+    /// As `events_after`, for a watch: it cannot begin before the resource was served.
+    pub fn watched_after(&self, resource: &Arc<str>, revision: u64, limit: usize) -> Result<Vec<Event>, TooOld> {
+        match self.history.get(resource).map_or(0, History::begin) {
             begin if revision < begin => Err(TooOld { asked: revision, floor: begin }),
-            _ => Ok(history.after(revision, limit)),
+            _ => self.events_after(resource, revision, limit),
         }
     }
 
