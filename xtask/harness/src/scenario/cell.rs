@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 
+use super::format::Protocol;
 use super::probe::{Backend, Target};
 use crate::cluster::{Cluster, NodeInfo, Place, Role};
 
@@ -16,8 +17,15 @@ pub(super) enum Expect {
     Refusal,
 }
 
-/// Node whose counter must move, its hook and its event.
-pub(super) type Path = (String, &'static str, &'static str);
+/// Node whose counters must move, the hook, and the events that count together.
+pub(super) type Path = (String, &'static str, &'static [&'static str]);
+
+/// A client dials a Service.
+const NEW: &[&str] = &["service-new"];
+/// A datagram to a Service: the port of a closed socket may be given to the next one while the flow is still known.
+const DATAGRAM: &[&str] = &["service-new", "forward"];
+/// A ClusterIP was dialled from outside.
+const DROPPED: &[&str] = &["drop-clusterip-from-outside"];
 
 /// One cell.
 #[derive(Clone, Debug)]
@@ -181,7 +189,7 @@ impl Grid<'_> {
             place: source.place.clone(),
             to: to.into(),
             url,
-            path: (way.node.name.clone(), way.hook, way.event),
+            path: (way.node.name.clone(), way.hook, way.events),
             expect: Expect::Answers,
             client,
         }
@@ -189,11 +197,18 @@ impl Grid<'_> {
 
     /// By which hook the first packet, or the connect call, of a client in the cluster goes.
     fn by_way_of<'n>(&self, node: &'n NodeInfo, hook: &'static str) -> Way<'n> {
-        Way { node, hook: if self.socket_lb { "connect4" } else { hook }, event: "service-new", entry: None }
+        Way { node, hook: if self.socket_lb { "connect4" } else { hook }, events: self.begun(), entry: None }
     }
 
-    fn from_outside<'n>(node: &'n NodeInfo) -> Way<'n> {
-        Way { node, hook: "from-netdev", event: "service-new", entry: Some(node) }
+    fn entering<'n>(&self, node: &'n NodeInfo) -> Way<'n> {
+        Way { node, hook: "from-netdev", events: self.begun(), entry: Some(node) }
+    }
+
+    fn begun(&self) -> &'static [&'static str] {
+        match self.target.protocol {
+            Protocol::Tcp => NEW,
+            Protocol::Udp => DATAGRAM,
+        }
     }
 
     /// The node that the router sends the traffic for Services' addresses to.
@@ -208,7 +223,7 @@ impl Grid<'_> {
                 Some(own) if own.name == dialled.name => {
                     self.by_way_of(own, if source.is_pod() { "from-pod" } else { "to-lo" })
                 }
-                _ => Self::from_outside(dialled),
+                _ => self.entering(dialled),
             };
             let cell = self.cell(source, "NodePort", self.target.url(&dialled.address, port), way);
             Cell { name: format!("{} of {}", cell.name, role(self.nodes, dialled)), ..cell }
@@ -219,7 +234,7 @@ impl Grid<'_> {
     fn external_ips(&self, source: &Source) -> Vec<Cell> {
         let way = |gateway| match &source.node {
             Some(own) => self.by_way_of(own, if source.is_pod() { "from-pod" } else { "to-netdev" }),
-            None => Self::from_outside(gateway),
+            None => self.entering(gateway),
         };
         let Some(gateway) = self.gateway() else { return Vec::new() };
         let balancer = self.target.external_ip.iter().map(|address| ("EXTERNAL-IP", address));
@@ -234,7 +249,7 @@ impl Grid<'_> {
         let url = self.target.url(&self.target.cluster_ip, self.target.port);
         match (&source.node, self.gateway()) {
             (None, Some(gateway)) => {
-                let way = Way { event: "drop-clusterip-from-outside", ..Self::from_outside(gateway) };
+                let way = Way { events: DROPPED, ..self.entering(gateway) };
                 Cell { expect: Expect::Silence, ..self.cell(source, "ClusterIP", url, way) }
             }
             (own, gateway) => {
@@ -249,7 +264,7 @@ impl Grid<'_> {
     fn own_addresses(&self, source: &Source) -> Vec<Cell> {
         let cell = |node: &NodeInfo| {
             let url = self.target.url(&node.address, self.target.port);
-            let cell = self.cell(source, "node's own", url, Self::from_outside(node));
+            let cell = self.cell(source, "node's own", url, self.entering(node));
             let name = format!("{} of {}", cell.name, role(self.nodes, node));
             Cell { expect: Expect::Refusal, name, ..cell }
         };
@@ -262,7 +277,7 @@ struct Way<'a> {
     /// Node whose counters must move.
     node: &'a NodeInfo,
     hook: &'static str,
-    event: &'static str,
+    events: &'static [&'static str],
     /// The node by whose device the request enters, if it is not the client's own.
     entry: Option<&'a NodeInfo>,
 }

@@ -21,7 +21,7 @@ fn cell(expect: Expect) -> Cell {
         place: Place::Node("n".into()),
         to: "NodePort".into(),
         url: "http://x/".into(),
-        path: ("n".into(), "from-netdev", "service-new"),
+        path: ("n".into(), "from-netdev", &["service-new"]),
         expect,
     }
 }
@@ -74,7 +74,10 @@ fn a_counter_must_move_by_what_all_cells_sent_that_share_it() {
     assert_eq!(astray(&[cell(Expect::Silence)], 1), "");
     assert!(astray(&[cell(Expect::Silence)], 0).contains("moved by 0, expected 1"));
     assert_eq!(astray(&[cell(Expect::Refusal)], 0), "");
-    let elsewhere = Cell { path: ("other".into(), "from-netdev", "service-new"), ..cell(Expect::Answers) };
+    let either = Cell { path: ("n".into(), "from-netdev", &["forward", "service-new"]), ..cell(Expect::Answers) };
+    assert_eq!(astray(std::slice::from_ref(&either), 2), "");
+    assert!(astray(&[either], 1).contains("from-netdev/forward+service-new of n moved by 1, expected 2"));
+    let elsewhere = Cell { path: ("other".into(), "from-netdev", &["service-new"]), ..cell(Expect::Answers) };
     assert!(astray(&[elsewhere], 9).contains("of other moved by 0"));
 }
 

@@ -38,6 +38,7 @@ const CLEANUP: Duration = Duration::from_secs(60);
 struct Traces {
     made: Vec<ObjectRef>,
     forward_policy: bool,
+    socket_lb_off: bool,
 }
 
 /// Plays the files, one after the other, and notes every step in `run`.
@@ -158,6 +159,7 @@ async fn change(client: &Client, cluster: &dyn Cluster, repo: &Path, step: &Step
         forward_policy::install(cluster)?;
     }
     if let Some(enabled) = step.socket_lb {
+        traces.socket_lb_off = !enabled;
         steps::socket_lb(client, cluster, enabled).await?;
     }
     let mut objects = step.create.clone();
@@ -259,6 +261,10 @@ async fn pods(client: &Client, cluster: &dyn Cluster) -> Result<BTreeSet<String>
 /// Deletes what a scenario made, in reverse order, and waits until it is gone, its pods too. Pods that were
 /// there before (`strangers`) are somebody else's.
 async fn clean_up(client: &Client, cluster: &dyn Cluster, traces: &Traces, strangers: &BTreeSet<String>) -> Result<()> {
+    if traces.socket_lb_off {
+        // A step failed before the one that would have done this.
+        steps::socket_lb(client, cluster, true).await?;
+    }
     let policy = if traces.forward_policy { forward_policy::remove(cluster) } else { Ok(()) };
     for reference in traces.made.iter().rev() {
         delete(client, reference).await?;
