@@ -6,7 +6,9 @@
 mod support;
 
 use std::io::ErrorKind;
+use std::time::Duration;
 
+use portolan::datapath::flows;
 use portolan_core::service::Protocol::{Tcp, Udp};
 use support::icmp::{self, Pinger};
 use support::talk::{anywhere, ask, at, connect_from, dial, tcp_server, tcp_server_once, udp_server, udp_socket};
@@ -258,4 +260,19 @@ fn a_link_whose_device_is_gone_is_told_from_one_that_works() {
     world.node.run(|| portolan::cni::wire::remove("lxca").unwrap());
     support::eventually("the kernel knows that the device is gone", || !attached("from_pod@lxca"));
     assert!(attached("from_pod@lxcb"));
+}
+
+#[test]
+fn both_entries_of_a_flow_that_has_just_begun_outlive_a_sweep() {
+    let Some(mut world) = World::new("sweep") else { return };
+    udp_server(&world.b, POD_B, 8080);
+    udp_server(&world.far, REMOTE_POD, 8080);
+    world.serve("dns", Udp, 53, &[at(POD_B, 8080), at(REMOTE_POD, 8080)]);
+    let sockets: Vec<_> = (0..8).map(|_| udp_socket(&world.a, anywhere(), at(VIP, 53)).unwrap()).collect();
+    let first: Vec<_> = sockets.iter().map(|socket| ask(socket, 100).unwrap().server).collect();
+    let now = Duration::from(nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).unwrap());
+    let (removed, kept) = flows::sweep(world.datapath.pins(), u64::try_from(now.as_nanos()).unwrap()).unwrap();
+    assert_eq!((removed, kept), (0, 16), "one datagram is all that these flows have seen");
+    let second: Vec<_> = sockets.iter().map(|socket| ask(socket, 100).unwrap().server).collect();
+    assert_eq!(first, second, "a flow stays with its backend");
 }

@@ -230,8 +230,11 @@ fn begin(ctx: &TcContext, s: &mut Scratch, hook: Hook) -> Outcome {
         Err(outcome) => return outcome,
     }
     if rewrite::needed(s) {
+        // `reserve` has left the time of this packet in the reply entry.
+        let now = s.val.last_seen_ns;
         s.key = s.pkt;
         s.val = s.wire;
+        s.val.last_seen_ns = now;
         if FLOWS.insert(&s.key, &s.val, 0).is_err() {
             count(hook, Event::DropMapFull);
             return Outcome::Drop;
