@@ -59,6 +59,7 @@ async fn transcripts_are_equal() {
         let found: Vec<String> = at_hand().into_iter().map(|kubectl| kubectl.version).collect();
         println!("skipped: no kubectl of a recorded version is in KUBEBUILDER_ASSETS or PATH, only {found:?}");
     }
+    println!("compared: {done:?}");
     assert!(verdict.is_good(), "{}", verdict.text());
 }
 

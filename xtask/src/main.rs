@@ -3,6 +3,7 @@
 
 mod build;
 mod chores;
+mod differential;
 mod handover;
 mod prerequisites;
 mod test;
@@ -51,6 +52,9 @@ enum Command {
     Images(Forwarded),
     /// Run the tests: tiers 1-2 need no root, tier 2 an API server, tier 3 (BPF, namespaces) root
     Test(test::TestArgs),
+    /// Play requests and kubectl commands against a real API server and ours, and list what differs: `differential
+    /// --assets DIR`
+    Differential(Forwarded),
     /// Rebuild the BPF object from its sources
     Ebpf {
         /// Only check that the committed object belongs to the sources
@@ -80,6 +84,7 @@ fn main() -> ExitCode {
         Command::Gc(forwarded) => handover::harness("gc", &forwarded.args),
         Command::Images(forwarded) => handover::harness("images", &forwarded.args),
         Command::Test(args) => test::run(&args),
+        Command::Differential(forwarded) => differential::run(&forwarded.args),
         Command::Ebpf { check } => chores::ebpf(check),
         Command::Codegen { check } => chores::codegen(check),
         Command::Tidy => tidy::run(),

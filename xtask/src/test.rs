@@ -18,6 +18,9 @@ pub(crate) struct TestArgs {
 /// How the names of tests against a real API server end.
 const LIVE: &str = "_live";
 
+/// Integration tests that want neither root nor a real API server: the simulation, and those of `apiserver/`.
+const PURE: [&str; 5] = ["simulation", "replay", "controllers", "kubelet_proxy", "kubectl"];
+
 /// One tier of the ladder of proof.
 struct Tier {
     number: u8,
@@ -63,13 +66,12 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
 fn tiers() -> Result<Vec<Tier>> {
     let needs_root = (!prerequisites::is_root()).then(|| "it needs root (namespaces, BPF)".to_owned());
     let (live, rooted): (Vec<_>, Vec<_>) = integration_tests()?.into_iter().partition(|name| name.ends_with(LIVE));
+    let named = PURE.iter().flat_map(|name| ["--test", name]);
     Ok(vec![
         Tier {
             number: 1,
             name: "unit, property, simulation and replay",
-            selection: ["--workspace", "--lib", "--bins", "--test", "simulation", "--test", "replay"]
-                .map(str::to_owned)
-                .to_vec(),
+            selection: ["--workspace", "--lib", "--bins"].into_iter().chain(named).map(str::to_owned).collect(),
             skip: None,
         },
         Tier { number: 2, name: "against a real API server", selection: one_by_one(live), skip: no_assets() },
