@@ -25,7 +25,7 @@ use crate::clock::{Chance, Clock, RuntimeClock};
 use crate::failure::{Failure, Outcome};
 use crate::kinds::service::Allocations;
 use crate::proxy::{self, Way};
-use crate::registry::{Registry, discovery, openapi};
+use crate::registry::{Registry, discovery, elsewhere, openapi};
 use crate::request::{Accepted, Form, Query, Target, negotiate};
 use crate::schema::builtin;
 use crate::state::State;
@@ -243,7 +243,7 @@ impl ApiServer {
             _ => false,
         };
         if !known {
-            return None;
+            return elsewhere::path(path).map(Err);
         }
         if *method != Method::GET {
             return Some(Err(Failure::method_not_allowed()));
@@ -324,10 +324,14 @@ impl ApiServer {
             },
             _ => None,
         };
-        Ok(match found {
-            Some(body) => encode(200, &body, accepted),
-            None => text(StatusCode::NOT_FOUND, "404 page not found\n"),
-        })
+        match (found, parts) {
+            (Some(body), _) => return Ok(encode(200, &body, accepted)),
+            (None, ["apis", group, version @ ..]) => {
+                elsewhere::group(group, version.first().unwrap_or(&"")).map_or(Ok(()), Err)?;
+            }
+            _ => {}
+        }
+        Ok(text(StatusCode::NOT_FOUND, "404 page not found\n"))
     }
 
     fn resource(
@@ -345,6 +349,9 @@ impl ApiServer {
             let found = state.registry.find(&target.group, &target.version, &target.resource);
             match found {
                 Some(resource) => Arc::clone(resource),
+                None if let Some(failure) = elsewhere::resource(&target.group, &target.version, &target.resource) => {
+                    return Err(failure.into());
+                }
                 None if !served_group(&state.registry, &target.group) => return Err(Refusal::NoPath),
                 None if custom_group(&state.registry, &target.group)
                     && state.registry.of_version(&target.group, &target.version).next().is_none() =>
@@ -433,7 +440,7 @@ fn verb(state: &mut State, method: &Method, call: &Call) -> Outcome<Written> {
             None if call.resource.custom.is_some() => {
                 return Err(Failure::not_found(&call.resource.group, &call.resource.plural, &call.target.name));
             }
-            None => return Err(Failure::no_such_resource()),
+            None => return Err(elsewhere::subresource(&call.resource, sub).unwrap_or_else(Failure::no_such_resource)),
             Some(found) if !found.verbs.contains(&name) => return Err(Failure::method_not_allowed()),
             Some(_) if sub == "status" => {}
             Some(_) if sub == "finalize" => return update::finalize(state, call),
