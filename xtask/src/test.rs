@@ -19,7 +19,17 @@ pub(crate) struct TestArgs {
 const LIVE: &str = "_live";
 
 /// Integration tests that want neither root nor a real API server: the simulation, and those of `apiserver/`.
-const PURE: [&str; 6] = ["simulation", "replay", "controllers", "kubelet_proxy", "kubectl", "certificates"];
+const PURE: [&str; 8] = [
+    "simulation",
+    "replay",
+    "controllers",
+    "kubelet_proxy",
+    "kubectl",
+    "certificates",
+    "access",
+    "audit",
+    "durability",
+];
 
 /// One tier of the ladder of proof.
 struct Tier {
