@@ -156,7 +156,7 @@ impl ApiServer {
     pub(crate) fn cluster_roles(&self) -> (u64, Vec<Arc<Value>>) {
         let state = locked(&self.state);
         let storage = Arc::from(format!("{}/clusterroles", crate::auth::rbac::GROUP));
-        let roles: Vec<Arc<Value>> = state.store.list(&storage, "").map(|(_, role)| Arc::clone(role)).collect();
+        let roles: Vec<Arc<Value>> = state.store.list(&storage, "").map(|(_, role)| role).collect();
         let revision = |role: &Arc<Value>| role["metadata"]["resourceVersion"].as_str()?.parse().ok();
         (roles.iter().filter_map(revision).max().unwrap_or(0), roles)
     }
@@ -396,6 +396,12 @@ impl ApiServer {
             return Ok(stream(watch));
         }
         let mut state = locked(&self.state);
+        if *method == Method::GET
+            && wanted == (Accepted { form: Form::Object, yaml: false })
+            && let Some(answer) = as_kept(&state, &call)?
+        {
+            return Ok(answer);
+        }
         let now = state.clock.now();
         let written = verb(&mut state, method, &call)?;
         drop(state);
@@ -407,6 +413,31 @@ impl ApiServer {
         }
         Ok(answer)
     }
+}
+
+/// The answer to a plain read of what is shown as it is kept.
+fn as_kept(state: &State, call: &Call) -> Outcome<Option<Response<Body>>> {
+    let (target, resource) = (&call.target, &call.resource);
+    let Some(form) = crate::verbs::text::Form::of(resource).filter(|_| target.subresource.is_empty()) else {
+        return Ok(None);
+    };
+    if target.name.is_empty() {
+        if !resource.allows("list") {
+            return Ok(None);
+        }
+        let list = form.list(resource, &read::page(state, call)?);
+        return Ok(list.map(|list| {
+            let mut answer = Response::new(list.boxed_unsync());
+            answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            answer
+        }));
+    }
+    if !resource.allows("get") || !call.query.get("resourceVersion").is_empty() {
+        return Ok(None);
+    }
+    let stored = state.store.stored(&State::key(resource, call.namespace(), &target.name));
+    let text = stored.and_then(|stored| form.object(stored));
+    Ok(text.map(|text| answer(200, "application/json", Bytes::from(format!("{text}\n")))))
 }
 
 /// Subresources that are acts.

@@ -19,7 +19,7 @@ pub(crate) struct TestArgs {
 const LIVE: &str = "_live";
 
 /// Integration tests that want neither root nor a real API server: the simulation, and those of `apiserver/`.
-const PURE: [&str; 8] = [
+const PURE: [&str; 9] = [
     "simulation",
     "replay",
     "controllers",
@@ -28,6 +28,7 @@ const PURE: [&str; 8] = [
     "certificates",
     "access",
     "audit",
+    "durability",
     "durability",
 ];
 
