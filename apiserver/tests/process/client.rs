@@ -54,6 +54,11 @@ impl Client {
         Self { port, connector: TlsConnector::from(Arc::new(config)), token: None }
     }
 
+    /// A client of any server.
+    pub(crate) fn with(port: u16, connector: TlsConnector, token: &str) -> Self {
+        Self { port, connector, token: Some(token.to_owned()) }
+    }
+
     /// The same client, with a bearer token.
     pub(crate) fn with_token(&self, token: &str) -> Self {
         Self { token: Some(token.to_owned()), ..self.clone() }
