@@ -3,6 +3,8 @@ use http::Request;
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 
+use super::Form;
+use crate::verbs::locked;
 use crate::{ApiServer, Options};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -54,6 +56,31 @@ async fn lists_are_the_same_as_text_and_as_trees() {
     for path in ["/apis/rbac.authorization.k8s.io/v1/clusterroles", "/api/v1/services", "/api/v1/namespaces"] {
         assert!(!both(&server, path).await["items"].as_array().unwrap().is_empty(), "{path}");
     }
+}
+
+/// Every kind that may be sent as it is kept is: none of them falls back to trees.
+#[tokio::test]
+async fn built_in_kinds_are_never_made_trees_of() {
+    let server = filled(2).await;
+    // Names that sort before those of type and version.
+    let slice = json!({"metadata": {"name": "s"}, "addressType": "IPv4", "endpoints": [], "ports": []});
+    let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    ask(&server, "POST", slices, "application/json", &slice).await;
+    let class = json!({"metadata": {"name": "c"}, "provisioner": "p", "allowVolumeExpansion": true});
+    ask(&server, "POST", "/apis/storage.k8s.io/v1/storageclasses", "application/json", &class).await;
+    both(&server, slices).await;
+    let state = locked(&server.state);
+    let mut kinds = 0;
+    for resource in state.registry.all().iter().filter(|resource| resource.plural != "events") {
+        let form = Form::of(resource).unwrap();
+        let all: Vec<_> = state.store.list_stored(&resource.storage, "").collect();
+        kinds += usize::from(!all.is_empty());
+        for (key, stored) in all {
+            assert!(form.object(stored).is_some(), "{key:?}: {}", stored.text);
+            assert_eq!(stored.text.len(), stored.parse().to_string().len(), "{key:?}");
+        }
+    }
+    assert!(kinds >= 8, "only {kinds} kinds have objects");
 }
 
 #[tokio::test]
