@@ -20,7 +20,7 @@ pub(crate) struct Subject {
 
 /// What ends with the subject.
 enum Running {
-    Ours { _process: Process, _installation: Installation },
+    Ours { _process: Process, _installation: Box<Installation> },
     Real { _server: RealServer },
 }
 
@@ -42,7 +42,7 @@ impl Subject {
         let log = installation.scratch.path("data.log");
         let process = installation.start(&[format!("--data-log={}", log.display())]);
         let (client, id) = (installation.admin(&process), process.id());
-        let running = Running::Ours { _process: process, _installation: installation };
+        let running = Running::Ours { _process: process, _installation: Box::new(installation) };
         Self { name: "ours".into(), client, processes: vec![id], _running: running }
     }
 
