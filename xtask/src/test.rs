@@ -29,7 +29,6 @@ const PURE: [&str; 9] = [
     "access",
     "audit",
     "durability",
-    "durability",
 ];
 
 /// One tier of the ladder of proof.
