@@ -55,10 +55,9 @@ pub(super) async fn api_resource(client: &Client, row: &ApiResourceRow) -> Resul
 /// # Errors
 /// With the node and the field.
 pub(super) async fn status(client: &Client, cluster: &dyn Cluster, expected: &Value) -> Result<()> {
-    for node in cluster.nodes() {
-        let agent = probe::agent(client, &node.name).await?;
-        let seen = probe::json(cluster, &agent, &["/usr/bin/portolan", "status", "-o", "json"])?;
-        differs(expected, &seen, "").with_context(|| format!("status of {}", node.name))?;
+    let agents = probe::agents(client, cluster).await?;
+    for (node, seen) in probe::ask_agents(cluster, &agents, &["/usr/bin/portolan", "status", "-o", "json"])? {
+        differs(expected, &seen, "").with_context(|| format!("status of {node}"))?;
         let healthy =
             seen["controllersHealthy"] == seen["controllersTotal"] && seen["controllersTotal"].as_u64() > Some(0);
         let health = &seen["clusterHealth"];
@@ -66,7 +65,7 @@ pub(super) async fn status(client: &Client, cluster: &dyn Cluster, expected: &Va
             || health["reachable"] != json!(cluster.nodes().len())
             || health["total"] != json!(cluster.nodes().len())
         {
-            bail!("status of {}: not all healthy: {seen}", node.name);
+            bail!("status of {node}: not all healthy: {seen}");
         }
     }
     Ok(())
