@@ -1,3 +1,4 @@
+//! Tests of [`super`].
 use super::*;
 
 #[tokio::test(start_paused = true)]
