@@ -15,6 +15,7 @@ mod http;
 mod ident;
 mod netstat;
 mod outcome;
+mod port;
 mod probe;
 mod serve;
 mod stop;
