@@ -17,6 +17,7 @@ mod ident;
 mod netstat;
 mod nftables;
 mod outcome;
+mod port;
 mod probe;
 mod serve;
 mod stop;

@@ -48,6 +48,18 @@ pub(crate) enum Role {
     Worker,
 }
 
+/// What may happen to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum NodeAction {
+    /// Stop it and start it again, as a reboot would.
+    Restart,
+    /// Cut it off from the others.
+    Cut,
+    /// Join it to the others again.
+    Join,
+}
+
 /// One node as the provider made it (not as the API server reports it).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NodeInfo {
