@@ -8,7 +8,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::{Signal, kill};
@@ -21,6 +21,11 @@ const MOMENTS: u64 = 45_000;
 
 /// The tests take an inventory of the machine: two at once would see each other's clusters.
 static MACHINE: Mutex<()> = Mutex::new(());
+
+/// The machine for one test; that another has failed is no reason not to begin.
+fn machine() -> MutexGuard<'static, ()> {
+    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// `None`, with the reason on standard error, where no kind cluster can be had.
 fn harness() -> Option<Harness> {
@@ -47,7 +52,7 @@ fn engine(all: &mut BTreeSet<String>) {
     put("network", &["network", "ls", "--no-trunc", "--format", "{{.ID}} {{.Name}}"]);
     put("volume", &["volume", "ls", "--format", "{{.Name}}"]);
     put("image", &["image", "ls", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}"]);
-    let tables = Command::new("nft").args(["list", "tables"]).output().expect("nft starts");
+    let tables = Command::new("nft").args(["list", "tables"]).output().expect("nft starts (install nftables)");
     all.extend(String::from_utf8(tables.stdout).unwrap().lines().map(|line| format!("nft {line}")));
     let states = std::fs::read_dir("/var/lib/portolan-e2e").into_iter().flatten().flatten();
     all.extend(states.map(|entry| format!("state {}", entry.path().display())));
@@ -104,7 +109,7 @@ fn nodes(harness: &Harness, name: &str) -> Vec<String> {
 #[test]
 fn two_clusters_side_by_side_leave_nothing() {
     let Some(harness) = harness() else { return };
-    let _machine = MACHINE.lock().unwrap();
+    let _machine = machine();
     let before = Inventory::take_with(engine);
     // Made at the same time: what they share of the engine and of the host must bear it.
     std::thread::scope(|scope| {
@@ -133,7 +138,7 @@ fn two_clusters_side_by_side_leave_nothing() {
 #[test]
 fn what_a_killed_run_leaves_is_collected_and_ctrl_c_leaves_nothing() {
     let Some(harness) = harness() else { return };
-    let _machine = MACHINE.lock().unwrap();
+    let _machine = machine();
     let before = Inventory::take_with(engine);
     let seed = u64::from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos());
     eprintln!("seed {seed}");
