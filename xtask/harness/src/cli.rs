@@ -90,7 +90,7 @@ impl Common {
 }
 
 /// How a cluster is made.
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct Make {
     /// Directory of etcd, kube-apiserver, kube-controller-manager and kube-scheduler, in place of our own API server (netns)
     #[arg(long)]
@@ -151,9 +151,13 @@ enum Command {
         /// Leave the cluster running afterwards; with kind, also use the one that was left, if it was made of the same
         #[arg(long)]
         keep: bool,
-        /// Play on each provider that is named, one after the other, and list what differs
+        /// Play on each provider that is named, one after the other, and list what differs; with --control-plane also on
+        /// netns with our own API server, before the one with that control plane
         #[arg(long, conflicts_with = "keep")]
         compare: bool,
+        /// Play so many times, each time on a new cluster, until a run fails
+        #[arg(long, default_value_t = 1, conflicts_with_all = ["keep", "compare"], value_parser = clap::value_parser!(u32).range(1..))]
+        repeat: u32,
         /// Scenario files; if none is given, all of `scenarios/` but `scenarios/harness`, where the harness tests itself
         files: Vec<PathBuf>,
     },
@@ -269,7 +273,7 @@ pub(crate) fn main() -> Result<i32> {
     }
     match command {
         Command::E2e { common, make, compare: true, files, .. } => compare(&common, &make, &files),
-        Command::E2e { common, make, keep, files, .. } => e2e(&common, &make, keep, &files).map(|(code, _)| code),
+        Command::E2e { common, make, keep, repeat, files, .. } => e2e_again(&common, &make, keep, repeat, &files),
         Command::Run { common, files } => run(&common, &files),
         Command::Up { common, make } => up(&common, &make),
         Command::Down { common } => down(&common),
@@ -551,35 +555,66 @@ fn e2e_on(
     played
 }
 
-/// Plays on each provider and lists what differs between the first and each other. Exit code 1 if a run failed, or verdicts
+fn e2e_again(common: &Common, make: &Make, keep: bool, repeat: u32, files: &[PathBuf]) -> Result<i32> {
+    for run in 1..=repeat {
+        if repeat > 1 {
+            eprintln!("run {run} of {repeat}");
+        }
+        let (code, _) = e2e(common, make, keep, files)?;
+        if code != 0 {
+            return Ok(code);
+        }
+    }
+    Ok(0)
+}
+
+/// What `--compare` plays on: a provider and, on netns, a control plane in place of our own API server.
+fn compared(providers: &[Provider], control_plane: Option<&Path>) -> Vec<(String, Provider, Option<PathBuf>)> {
+    let providers = if providers.is_empty() { &[Provider::Netns] } else { providers };
+    let mut all = Vec::new();
+    for provider in providers {
+        all.push((provider.to_string(), *provider, None));
+        if let (Provider::Netns, Some(dir)) = (provider, control_plane) {
+            all.push((format!("{provider} with the control plane of {}", dir.display()), *provider, Some(dir.into())));
+        }
+    }
+    all
+}
+
+/// Plays on each of them and lists what differs between the first and each other. Exit code 1 if a run failed, or verdicts
 /// or cells differ; a difference of convergence is told only.
 fn compare(common: &Common, make: &Make, files: &[PathBuf]) -> Result<i32> {
-    if common.provider.len() < 2 {
-        eprintln!("error: --compare needs several providers, for example `--provider netns,kind`");
+    let compared = compared(&common.provider, make.control_plane.as_deref());
+    if compared.len() < 2 {
+        eprintln!(
+            "error: --compare needs two to compare: name several providers (`--provider netns,kind`), or a control plane \
+             (`--control-plane DIR`) to compare our own API server with"
+        );
         return Ok(USAGE);
     }
     for file in files {
         scenario::format::load(file)?;
     }
-    let alone = |provider: &Provider| Common { provider: vec![*provider], ..common.clone() };
     // What one of them cannot do is said before the others have played for minutes.
     let mut prepared = Vec::new();
-    for provider in &common.provider {
-        match prepare(&alone(provider), make, false) {
-            Ok(chosen) => prepared.push((*provider, chosen)),
+    for (name, provider, control_plane) in compared {
+        let one = Common { provider: vec![provider], ..common.clone() };
+        let make = Make { control_plane, ..make.clone() };
+        match prepare(&one, &make, false) {
+            Ok(chosen) => prepared.push((name, chosen, one, make)),
             Err(refusal) => return Ok(said(refusal)),
         }
     }
     let mut runs = Vec::new();
     let mut worst = 0;
-    for (provider, chosen) in &prepared {
-        eprintln!("provider {provider}");
-        let (code, steps) = e2e_on(*chosen, &alone(provider), make, false, files)?;
+    for (name, chosen, one, make) in prepared {
+        eprintln!("on {name}");
+        let (code, steps) = e2e_on(chosen, &one, &make, false, files)?;
         if code > 1 {
             return Ok(code);
         }
         worst = worst.max(code);
-        runs.push((*provider, steps));
+        runs.push((name, steps));
     }
     let Some(((name, first), others)) = runs.split_first() else { return Ok(USAGE) };
     for (other, steps) in others {

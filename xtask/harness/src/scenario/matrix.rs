@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::cell::{self, Cell, Expect};
 use super::format::Matrix;
-use super::probe::{self, Backend, Counters, NETTOOL, claim, moved};
-use crate::cluster::{Cluster, Place};
+use super::probe::{self, Agents, Backend, Counters, NETTOOL, claim, moved};
+use crate::cluster::Cluster;
 
 /// Requests that are needed so that missing one of `backends` equal backends by chance is rarer than `false_alarm`:
 /// P(one is missed) <= k (1 - 1/k)^n.
@@ -85,13 +85,10 @@ async fn once(
     let target = probe::target(client, cluster, &matrix.service, matrix.protocol).await?;
     let cells = cell::all(cluster, &target, matrix.socket_lb)?;
     let count = requests(target.backends.len(), matrix.false_alarm);
-    let mut agents = BTreeMap::new();
-    for node in cluster.nodes() {
-        agents.insert(node.name.clone(), probe::agent(client, &node.name).await?);
-    }
-    let before = all_counters(cluster, &agents)?;
+    let agents = probe::agents(client, cluster).await?;
+    let before = probe::counters(cluster, &agents)?;
     let answers = ask_all(cluster, &cells, count)?;
-    let after = all_counters(cluster, &agents)?;
+    let after = probe::counters(cluster, &agents)?;
     let astray = astray(&cells, count, &before, &after);
     let mut table = Vec::new();
     let mut first_wrong = None;
@@ -120,13 +117,6 @@ async fn once(
         }
         (None, None) => Ok(table),
     })
-}
-
-/// Where the counters are read, by node.
-type Agents = BTreeMap<String, Place>;
-
-fn all_counters(cluster: &dyn Cluster, agents: &Agents) -> Result<BTreeMap<String, Counters>> {
-    agents.iter().map(|(node, agent)| Ok((node.clone(), probe::counters(cluster, agent)?))).collect()
 }
 
 /// Counters that moved by less than their cells must have moved them, with the shortage.
@@ -166,9 +156,10 @@ fn alone(
     shortage: &str,
 ) -> Result<()> {
     let agent = agents.get(&cell.path.0).with_context(|| format!("no agent on {}", cell.path.0))?;
-    let before = BTreeMap::from([(cell.path.0.clone(), probe::counters(cluster, agent)?)]);
+    let agent = Agents::from([(cell.path.0.clone(), agent.clone())]);
+    let before = probe::counters(cluster, &agent)?;
     let answers = ask_all(cluster, std::slice::from_ref(cell), count)?;
-    let after = BTreeMap::from([(cell.path.0.clone(), probe::counters(cluster, agent)?)]);
+    let after = probe::counters(cluster, &agent)?;
     for answers in answers {
         judge(cell, backends, count, &answers)?;
     }

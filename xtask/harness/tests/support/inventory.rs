@@ -19,7 +19,6 @@ pub(crate) type Look = fn(&mut BTreeSet<String>);
 
 impl Inventory {
     /// Looks at the machine.
-    #[allow(dead_code, reason = "tests of real kind look at the engine as well")]
     pub(crate) fn take() -> Self {
         Self::take_with(|_| {})
     }
@@ -28,6 +27,7 @@ impl Inventory {
     pub(crate) fn take_with(more: Look) -> Self {
         let mut all = BTreeSet::new();
         namespaces(&mut all);
+        processes(&mut all);
         mounts(&mut all);
         files("link", Path::new("/sys/class/net"), 1, &mut all);
         files("cgroup", Path::new("/sys/fs/cgroup"), 8, &mut all);
@@ -83,6 +83,32 @@ fn namespaces(all: &mut BTreeSet<String>) {
         let Ok(entries) = std::fs::read_dir(process.path().join("ns")) else { continue };
         let links = entries.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
         all.extend(links.map(|target| format!("namespace {}", target.display())));
+    }
+}
+
+/// Programs that a cluster runs, ours and a control plane's.
+const PROGRAMS: [&str; 8] = [
+    "harness",
+    "portolan",
+    "nettool",
+    "apiserver",
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+];
+
+/// Processes that a cluster could have left. Others of the machine come and go as they like.
+fn processes(all: &mut BTreeSet<String>) {
+    for process in std::fs::read_dir("/proc").expect("/proc").flatten() {
+        let path = process.path();
+        let Ok(command) = std::fs::read(path.join("cmdline")) else { continue };
+        let program = command.split(|byte| *byte == 0).next().unwrap_or_default();
+        let program = String::from_utf8_lossy(program);
+        let engines = || std::fs::read_to_string(path.join("cgroup")).is_ok_and(|cgroup| is_engines(&cgroup));
+        if PROGRAMS.contains(&program.rsplit('/').next().unwrap_or_default()) && !engines() {
+            all.insert(format!("process {} {program}", process.file_name().display()));
+        }
     }
 }
 

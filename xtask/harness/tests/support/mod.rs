@@ -1,5 +1,6 @@
 //! What the tests of whole clusters share: the harness as a user runs it, and an inventory of the machine.
 
+pub(crate) mod attached;
 pub(crate) mod inventory;
 
 use std::path::PathBuf;
