@@ -9,7 +9,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::{Signal, kill};
@@ -22,6 +22,17 @@ const MOMENTS: u64 = 45_000;
 
 /// The tests take an inventory of the machine: two at once would see each other's clusters.
 static MACHINE: Mutex<()> = Mutex::new(());
+
+/// What the engine and the kernel only bring along when they are first asked (modules, and their settings) is not left by
+/// anybody.
+fn before() -> Inventory {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        docker(&["network", "create", "portolan-e2e-first"]);
+        docker(&["network", "rm", "portolan-e2e-first"]);
+    });
+    Inventory::take_with(engine)
+}
 
 /// The machine for one test; that another has failed is no reason not to begin.
 fn machine() -> MutexGuard<'static, ()> {
@@ -107,11 +118,26 @@ fn nodes(harness: &Harness, name: &str) -> Vec<String> {
     run(kubectl).lines().map(str::to_owned).collect()
 }
 
+/// Removes the clusters of a test that has failed, so that others find the machine as it was.
+struct Remove<'a>(&'a Harness, &'static [&'static str]);
+
+impl Drop for Remove<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for name in self.1 {
+                // What was not made, or is gone already, is refused; the test has its own failure to tell.
+                let _ = command(self.0, "down", name).output();
+            }
+        }
+    }
+}
+
 #[test]
 fn two_clusters_side_by_side_leave_nothing() {
     let Some(harness) = harness() else { return };
     let _machine = machine();
-    let before = Inventory::take_with(engine);
+    let _remove = Remove(&harness, &["left", "right"]);
+    let before = before();
     // Made at the same time: what they share of the engine and of the host must bear it.
     std::thread::scope(|scope| {
         for name in ["left", "right"] {
@@ -140,7 +166,8 @@ fn two_clusters_side_by_side_leave_nothing() {
 fn what_a_killed_run_leaves_is_collected_and_ctrl_c_leaves_nothing() {
     let Some(harness) = harness() else { return };
     let _machine = machine();
-    let before = Inventory::take_with(engine);
+    let _remove = Remove(&harness, &["killed"]);
+    let before = before();
     let seed = u64::from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos());
     eprintln!("seed {seed}");
     for (round, signal) in [Signal::SIGKILL, Signal::SIGINT].into_iter().enumerate() {

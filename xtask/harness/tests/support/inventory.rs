@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Time for what the kernel frees late (BPF programs, namespaces).
-const SETTLE: Duration = Duration::from_secs(10);
+const SETTLE: Duration = Duration::from_secs(30);
 
 /// Everything, a line an item.
 #[derive(Clone, Debug)]
