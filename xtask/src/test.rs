@@ -14,6 +14,9 @@ pub(crate) struct TestArgs {
     /// Tiers that must run; a skipped one of these is a failure (CI names them)
     #[arg(long, value_delimiter = ',')]
     require: Vec<u8>,
+    /// Tiers to run; all if none is named
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<u8>,
 }
 
 /// How the names of tests against a real API server end.
@@ -37,13 +40,17 @@ struct Tier {
 
 /// Runs all tiers and sums up.
 pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
-    let tiers = tiers()?;
+    let mut tiers = tiers()?;
     // Tests of whole clusters take the binaries that ship.
     build::binaries(&build::SHIPPED)?;
-    if let Some(unknown) = args.require.iter().find(|number| tiers.iter().all(|tier| tier.number != **number)) {
+    let mut named = args.require.iter().chain(&args.only);
+    if let Some(unknown) = named.find(|number| tiers.iter().all(|tier| tier.number != **number)) {
         bail!(
-            "--require {unknown}: `cargo xtask test` has the tiers 1, 2, 3 and 6; `cargo xtask e2e` plays the others"
+            "there is no tier {unknown}: `cargo xtask test` has the tiers 1, 2, 3 and 6; `cargo xtask e2e` plays the others"
         );
+    }
+    for tier in tiers.iter_mut().filter(|tier| !args.only.is_empty() && !args.only.contains(&tier.number)) {
+        tier.skip = Some("--only leaves it out".to_owned());
     }
     let mut summary = Vec::new();
     let mut failed = false;

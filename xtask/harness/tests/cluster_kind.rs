@@ -3,12 +3,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, with the line")]
 
+#[allow(dead_code, reason = "what tests of namespaces use besides")]
 mod support;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::{Signal, kill};
@@ -21,6 +22,22 @@ const MOMENTS: u64 = 45_000;
 
 /// The tests take an inventory of the machine: two at once would see each other's clusters.
 static MACHINE: Mutex<()> = Mutex::new(());
+
+/// What the engine and the kernel only bring along when they are first asked (modules, and their settings) is not left by
+/// anybody.
+fn before() -> Inventory {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        docker(&["network", "create", "portolan-e2e-first"]);
+        docker(&["network", "rm", "portolan-e2e-first"]);
+    });
+    Inventory::take_with(engine)
+}
+
+/// The machine for one test; that another has failed is no reason not to begin.
+fn machine() -> MutexGuard<'static, ()> {
+    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// `None`, with the reason on standard error, where no kind cluster can be had.
 fn harness() -> Option<Harness> {
@@ -47,7 +64,7 @@ fn engine(all: &mut BTreeSet<String>) {
     put("network", &["network", "ls", "--no-trunc", "--format", "{{.ID}} {{.Name}}"]);
     put("volume", &["volume", "ls", "--format", "{{.Name}}"]);
     put("image", &["image", "ls", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}"]);
-    let tables = Command::new("nft").args(["list", "tables"]).output().expect("nft starts");
+    let tables = Command::new("nft").args(["list", "tables"]).output().expect("nft starts (install nftables)");
     all.extend(String::from_utf8(tables.stdout).unwrap().lines().map(|line| format!("nft {line}")));
     let states = std::fs::read_dir("/var/lib/portolan-e2e").into_iter().flatten().flatten();
     all.extend(states.map(|entry| format!("state {}", entry.path().display())));
@@ -101,11 +118,26 @@ fn nodes(harness: &Harness, name: &str) -> Vec<String> {
     run(kubectl).lines().map(str::to_owned).collect()
 }
 
+/// Removes the clusters of a test that has failed, so that others find the machine as it was.
+struct Remove<'a>(&'a Harness, &'static [&'static str]);
+
+impl Drop for Remove<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for name in self.1 {
+                // What was not made, or is gone already, is refused; the test has its own failure to tell.
+                let _ = command(self.0, "down", name).output();
+            }
+        }
+    }
+}
+
 #[test]
 fn two_clusters_side_by_side_leave_nothing() {
     let Some(harness) = harness() else { return };
-    let _machine = MACHINE.lock().unwrap();
-    let before = Inventory::take_with(engine);
+    let _machine = machine();
+    let _remove = Remove(&harness, &["left", "right"]);
+    let before = before();
     // Made at the same time: what they share of the engine and of the host must bear it.
     std::thread::scope(|scope| {
         for name in ["left", "right"] {
@@ -133,8 +165,9 @@ fn two_clusters_side_by_side_leave_nothing() {
 #[test]
 fn what_a_killed_run_leaves_is_collected_and_ctrl_c_leaves_nothing() {
     let Some(harness) = harness() else { return };
-    let _machine = MACHINE.lock().unwrap();
-    let before = Inventory::take_with(engine);
+    let _machine = machine();
+    let _remove = Remove(&harness, &["killed"]);
+    let before = before();
     let seed = u64::from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos());
     eprintln!("seed {seed}");
     for (round, signal) in [Signal::SIGKILL, Signal::SIGINT].into_iter().enumerate() {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Time for what the kernel frees late (BPF programs, namespaces).
-const SETTLE: Duration = Duration::from_secs(10);
+const SETTLE: Duration = Duration::from_secs(30);
 
 /// Everything, a line an item.
 #[derive(Clone, Debug)]
@@ -19,7 +19,6 @@ pub(crate) type Look = fn(&mut BTreeSet<String>);
 
 impl Inventory {
     /// Looks at the machine.
-    #[allow(dead_code, reason = "tests of real kind look at the engine as well")]
     pub(crate) fn take() -> Self {
         Self::take_with(|_| {})
     }
