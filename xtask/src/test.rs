@@ -26,7 +26,17 @@ const LIVE: &str = "_live";
 const KIND: &str = "_kind";
 
 /// Integration tests that want neither root nor a real API server: the simulation, and those of `apiserver/`.
-const PURE: &[&str] = &["simulation", "replay", "controllers", "kubelet_proxy", "kubectl"];
+const PURE: &[&str] = &[
+    "simulation",
+    "replay",
+    "controllers",
+    "kubelet_proxy",
+    "kubectl",
+    "certificates",
+    "access",
+    "audit",
+    "durability",
+];
 
 /// One tier of the ladder of proof.
 struct Tier {
