@@ -30,6 +30,8 @@ spec:
   - name: server
     image: portolan/nettool:dev
     imagePullPolicy: Never
+    command: [/.portolan-tools/nettool]
+    env: &path [{name: PATH, value: /usr/bin:/bin}]
     volumeMounts: &programs
     - {name: usr, mountPath: /usr, readOnly: true}
     - {name: bin, mountPath: /bin, readOnly: true}
@@ -40,7 +42,7 @@ spec:
     imagePullPolicy: Never
     stdin: true
     command: [sh, -c, 'while read -r line; do echo "read $line"; echo "also $line" >&2; done; echo over; exec sleep 3600']
-    env: &path [{name: PATH, value: /usr/bin:/bin}]
+    env: *path
     volumeMounts: *programs
   - name: terminal
     image: portolan/nettool:dev
@@ -56,6 +58,18 @@ spec:
   - {name: lib, hostPath: {path: /usr/lib}}
   - {name: lib64, hostPath: {path: /usr/lib64}}
 "#;
+
+/// A cluster that goes with the test, also with one that fails.
+struct Cluster<'a>(&'a Harness, &'a str);
+
+impl Drop for Cluster<'_> {
+    fn drop(&mut self) {
+        let down = self.0.command("down", self.1).output();
+        if !std::thread::panicking() {
+            assert!(down.unwrap().status.success());
+        }
+    }
+}
 
 /// kubectl against one cluster, over one protocol.
 struct Kubectl<'a> {
@@ -235,6 +249,7 @@ fn port_forward(kubectl: &Kubectl<'_>) {
 
 fn play(cluster: &str, up: &[&str]) {
     let Some(harness) = Harness::new() else { return };
+    let _down = Cluster(&harness, cluster);
     harness.run("up", cluster, up);
     let mut kubectl = Kubectl { harness: &harness, cluster, websocket: true };
     kubectl.good(&["apply", "-f", "-"], POD.as_bytes());
@@ -247,7 +262,6 @@ fn play(cluster: &str, up: &[&str]) {
         terminals(&kubectl);
         port_forward(&kubectl);
     }
-    harness.run("down", cluster, &[]);
 }
 
 #[test]

@@ -140,7 +140,7 @@ async fn forward(mut connection: Connection, target: Target) {
             "error" => pair.error = Some(stream),
             other => {
                 eprintln!("port-forward to {}: a stream of type {other:?}", target.pod);
-                return connection.close().await;
+                break;
             }
         }
         if let Pair { data: Some(_), error: Some(_) } = pair
@@ -150,9 +150,13 @@ async fn forward(mut connection: Connection, target: Target) {
         }
         if pairs.len() > HALVES {
             eprintln!("port-forward to {}: {} streams without their other half", target.pod, pairs.len());
-            return connection.close().await;
+            break;
         }
     }
+    // The connection is closed when nobody can write to it any more.
+    drop(pairs);
+    tasks.shutdown().await;
+    connection.close().await;
 }
 
 /// One connection into the pod.
