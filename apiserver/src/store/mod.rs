@@ -59,6 +59,9 @@ impl Default for Retention {
     }
 }
 
+/// An object of a list, with its key.
+pub type Listed = (Arc<Key>, Arc<Stored>);
+
 /// All objects at the newest revision, and enough history to go back.
 pub struct Store {
     revision: u64,
@@ -157,12 +160,7 @@ impl Store {
     }
 
     /// The objects of a resource as they were at `revision`, by undoing what came later; in the order of `list`.
-    pub fn list_at(
-        &self,
-        resource: &Arc<str>,
-        namespace: &str,
-        revision: u64,
-    ) -> Result<Vec<(Arc<Key>, Arc<Stored>)>, TooOld> {
+    pub fn list_at(&self, resource: &Arc<str>, namespace: &str, revision: u64) -> Result<Vec<Listed>, TooOld> {
         let all = self.list_stored(resource, namespace).map(|(key, stored)| (Arc::clone(key), Arc::clone(stored)));
         if revision >= self.revision {
             return Ok(all.collect());
