@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, with the line")]
 
-#[allow(dead_code, reason = "it has what other tests need")]
 mod support;
 
 use std::fs::File;
