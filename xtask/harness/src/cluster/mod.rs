@@ -10,6 +10,7 @@ pub(crate) mod install;
 pub(crate) mod journal;
 pub(crate) mod kind;
 pub(crate) mod layout;
+mod links;
 pub(crate) mod netns;
 pub(crate) mod node;
 pub(crate) mod provider;
