@@ -26,6 +26,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct RealServer {
     programs: Arc<Programs>,
     pub(crate) server: Server,
+    #[allow(dead_code, reason = "only kubectl needs it")]
     pub(crate) kubeconfig: PathBuf,
 }
 
@@ -135,6 +136,12 @@ impl RealServer {
         };
         let kubeconfig = programs.kubeconfig()?;
         Ok(Self { server: Server::Other(Arc::new(other)), kubeconfig, programs })
+    }
+
+    /// Ids of the API server and of etcd.
+    #[allow(dead_code, reason = "only the bench asks")]
+    pub(crate) fn processes(&self) -> [u32; 2] {
+        [&self.programs.api, &self.programs.etcd].map(|child| child.lock().unwrap_or_else(PoisonError::into_inner).id())
     }
 
     /// Version of the server, such as `v1.34.4`.

@@ -1,19 +1,6 @@
 //! Tests of [`super`].
 use super::*;
 
-#[test]
-fn compare_takes_each_provider_and_the_named_control_plane_beside_our_own() {
-    let names = |providers: &[Provider], control_plane: Option<&str>| -> Vec<String> {
-        compared(providers, control_plane.map(Path::new)).into_iter().map(|(name, ..)| name).collect()
-    };
-    assert_eq!(names(&[], None), ["netns"]);
-    assert_eq!(names(&[], Some("/k8s")), ["netns", "netns with the control plane of /k8s"]);
-    assert_eq!(names(&[Provider::Netns, Provider::Kind], None), ["netns", "kind"]);
-    let all = compared(&[Provider::Netns, Provider::Kind], Some(Path::new("/k8s")));
-    let planes: Vec<_> = all.into_iter().map(|(_, _, plane)| plane.is_some()).collect();
-    assert_eq!(planes, [false, true, false], "kind brings its own");
-}
-
 /// What `e2e` with these options says against them.
 fn suits(options: &[&str]) -> Result<()> {
     let line = ["harness", "e2e", "--repo", "/r", "--bin-dir", "/b"].iter().chain(options);
@@ -55,4 +42,17 @@ fn a_configuration_that_portolan_cannot_work_on_is_refused_before_anything_start
     for reason in ["kube-proxy is on (nftables)", "a CNI is there already", "ipFamily is dual", "no worker", path] {
         assert!(text.contains(reason), "{reason}: {text}");
     }
+}
+
+#[test]
+fn compare_takes_each_provider_and_the_named_control_plane_beside_our_own() {
+    let names = |providers: &[Provider], control_plane: Option<&str>| -> Vec<String> {
+        compared(providers, control_plane.map(Path::new)).into_iter().map(|(name, ..)| name).collect()
+    };
+    assert_eq!(names(&[], None), ["netns"]);
+    assert_eq!(names(&[], Some("/k8s")), ["netns", "netns with the control plane of /k8s"]);
+    assert_eq!(names(&[Provider::Netns, Provider::Kind], None), ["netns", "kind"]);
+    let all = compared(&[Provider::Netns, Provider::Kind], Some(Path::new("/k8s")));
+    let planes: Vec<_> = all.into_iter().map(|(_, _, plane)| plane.is_some()).collect();
+    assert_eq!(planes, [false, true, false], "kind brings its own");
 }

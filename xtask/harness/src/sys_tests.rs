@@ -26,3 +26,21 @@ fn a_command_need_not_read_its_input() {
     let output = output_of(&mut Command::new("cat"), "some").unwrap();
     assert!(output.status.success() && output.stdout == b"some");
 }
+
+#[test]
+fn a_descriptor_is_given_through_a_socket() {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    let (near, far) = UnixStream::pair().unwrap();
+    let (mut kept, given) = UnixStream::pair().unwrap();
+    send(&near, Some(&given.into())).unwrap();
+    let mut received = UnixStream::from(receive(&far).unwrap().unwrap());
+    kept.write_all(b"x").unwrap();
+    received.read_exact(&mut [0]).unwrap();
+    send(&near, None).unwrap();
+    assert!(receive(&far).unwrap().is_none(), "a byte alone");
+    far.set_nonblocking(true).unwrap();
+    assert_eq!(receive(&far).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    drop(near);
+    assert!(receive(&far).unwrap().is_none(), "the end");
+}

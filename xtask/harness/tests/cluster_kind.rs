@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, with the line")]
 
-#[allow(dead_code, reason = "what tests of namespaces use besides")]
 mod support;
 
 use std::collections::BTreeSet;
