@@ -619,7 +619,12 @@ fn compare(common: &Common, make: &Make, files: &[PathBuf]) -> Result<i32> {
     let Some(((name, first), others)) = runs.split_first() else { return Ok(USAGE) };
     for (other, steps) in others {
         let found = report::compare::compare(first, steps);
-        println!("{name} and {other}: {} steps, {} differences", first.len(), found.len());
+        let verdicts = found.iter().filter(|difference| difference.verdict).count();
+        println!(
+            "{name} and {other}: {} steps, {verdicts} differences of verdicts, {} of convergence classes",
+            first.len(),
+            found.len() - verdicts
+        );
         for difference in found {
             println!("  {}: {name} {}, {other} {}", difference.at, difference.first, difference.second);
             worst = worst.max(i32::from(difference.verdict));

@@ -203,8 +203,10 @@ fn audit(cluster: &dyn Cluster, mark: &mut Watermark) -> Result<Vec<String>> {
 pub(super) fn audit_violation(event: &Value) -> Option<String> {
     let code = event["responseStatus"]["code"].as_u64()?;
     let user = event["user"]["username"].as_str().unwrap_or_default();
-    // 504 is how a server ends a request of its own time; 503 and 500 are not.
-    let bad = code == 401 || code == 403 || (500..600).contains(&code) && code != 504;
+    // 504 is how a server ends a request of its own time, and 500 with these words what a real one notes when the client
+    // has hung up before the answer, as it does at its own deadline; any other 500, and 503, are faults.
+    let hung_up = code == 500 && event["responseStatus"]["message"] == "context canceled";
+    let bad = code == 401 || code == 403 || (500..600).contains(&code) && code != 504 && !hung_up;
     (user.starts_with(OURS) && bad).then(|| {
         format!(
             "{user}: {} {} was answered {code}: {}",
