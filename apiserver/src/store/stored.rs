@@ -63,7 +63,7 @@ impl std::fmt::Display for Quoted<'_> {
 }
 
 /// Bytes of text whose trees are kept: the objects of a small cluster, and those of a large one that are in use.
-const KEPT: usize = 1 << 20;
+const KEPT: usize = 512 << 10;
 
 /// Trees of what was read or written last, by revision.
 #[derive(Default)]

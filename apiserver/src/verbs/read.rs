@@ -124,13 +124,15 @@ fn write_token(revision: i64, last: &Key, namespace: &str) -> String {
     URL_SAFE_NO_PAD.encode(json!({"v": "meta.k8s.io/v1", "rv": revision, "start": start}).to_string())
 }
 
-/// The position of a key below the collection that is listed.
-fn position(key: &Key, namespace: &str) -> String {
-    if key.namespace.is_empty() || !namespace.is_empty() {
-        key.name.clone()
-    } else {
-        format!("{}/{}", key.namespace, key.name)
-    }
+/// Whether a key comes after the place, below the collection that is listed, at which the page before ended. Pages of a
+/// large list ask this of every object, so no text is made for it.
+fn is_after(key: &Key, namespace: &str, start: &str) -> bool {
+    let (within, slash) = match key.namespace.is_empty() || !namespace.is_empty() {
+        true => ("", ""),
+        false => (key.namespace.as_str(), "/"),
+    };
+    let position = [within, slash, &key.name, "\0"].into_iter().flat_map(str::bytes);
+    position.gt(start.bytes())
 }
 
 /// What a list answers, with its objects as they are kept.
@@ -184,8 +186,7 @@ pub fn page(state: &State, call: &Call) -> Outcome<Page> {
     }
     let at = exact.unwrap_or(current);
     let objects = state.store.list_at(&call.resource.storage, namespace, at).map_err(|_| expired(token.as_ref()))?;
-    let after =
-        |key: &Key| token.as_ref().is_none_or(|token| *format!("{}\0", position(key, namespace)) > *token.start);
+    let after = |key: &Key| token.as_ref().is_none_or(|token| is_after(key, namespace, &token.start));
     let rest: Vec<(Arc<Key>, Arc<Stored>)> = objects.into_iter().filter(|(key, _)| after(key)).collect();
     let selected = |stored: &Stored| selection.is_empty() || selection.matches(&state.store.tree(stored));
     // A page ends with the object that fills it; whether what follows is selected is not known yet.
