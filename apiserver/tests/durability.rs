@@ -4,7 +4,7 @@
 //!
 //! The points are counted in acknowledged writes, not in time, and follow from a seed; `DURABILITY_SEED` plays one again.
 
-#![allow(clippy::unwrap_used, reason = "test code")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
 
 #[path = "durability/follower.rs"]
 mod follower;

@@ -59,8 +59,8 @@ impl Default for Retention {
     }
 }
 
-/// An object as it is kept, and where.
-pub type Place = (Arc<Key>, Arc<Stored>);
+/// An object of a list, with its key.
+pub type Listed = (Arc<Key>, Arc<Stored>);
 
 /// All objects at the newest revision, and enough history to go back.
 pub struct Store {
@@ -160,7 +160,7 @@ impl Store {
     }
 
     /// The objects of a resource as they were at `revision`, by undoing what came later; in the order of `list`.
-    pub fn list_at(&self, resource: &Arc<str>, namespace: &str, revision: u64) -> Result<Vec<Place>, TooOld> {
+    pub fn list_at(&self, resource: &Arc<str>, namespace: &str, revision: u64) -> Result<Vec<Listed>, TooOld> {
         let all = self.list_stored(resource, namespace).map(|(key, stored)| (Arc::clone(key), Arc::clone(stored)));
         if revision >= self.revision {
             return Ok(all.collect());

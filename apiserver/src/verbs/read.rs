@@ -13,7 +13,7 @@ use crate::failure::{Failure, FieldError, Outcome};
 use crate::registry::Resource;
 use crate::request::Query;
 use crate::state::State;
-use crate::store::{Key, Place, Stored};
+use crate::store::{Key, Listed, Stored};
 
 /// One object.
 pub fn get(state: &State, call: &Call) -> Outcome<Value> {
@@ -187,7 +187,7 @@ pub fn page(state: &State, call: &Call) -> Outcome<Page> {
     let at = exact.unwrap_or(current);
     let objects = state.store.list_at(&call.resource.storage, namespace, at).map_err(|_| expired(token.as_ref()))?;
     let after = |key: &Key| token.as_ref().is_none_or(|token| is_after(key, namespace, &token.start));
-    let rest: Vec<Place> = objects.into_iter().filter(|(key, _)| after(key)).collect();
+    let rest: Vec<Listed> = objects.into_iter().filter(|(key, _)| after(key)).collect();
     let selected = |stored: &Stored| selection.is_empty() || selection.matches(&state.store.tree(stored));
     // A page ends with the object that fills it; whether what follows is selected is not known yet.
     let chosen = rest.iter().enumerate().filter(|(_, (_, stored))| selected(stored)).map(|(at, _)| at);

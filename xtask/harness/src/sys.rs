@@ -2,15 +2,16 @@
 #![allow(unsafe_code, reason = "fork, namespaces and capabilities need system calls before exec")]
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
 /// Makes a network namespace and returns a handle on it; the calling thread stays where it is.
 ///
@@ -41,6 +42,22 @@ fn on_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result
     std::thread::scope(|scope| {
         scope.spawn(work).join().unwrap_or_else(|_| Err(io::Error::other("the namespace thread panicked")))
     })
+}
+
+/// Runs a command to its end, with `input` on its standard input. A command that ends without having read it all has its
+/// own reasons, which its status and output tell.
+///
+/// # Errors
+/// If it cannot be started, or its output not be read.
+pub(crate) fn output_of(command: &mut Command, input: &str) -> io::Result<Output> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        match stdin.write_all(input.as_bytes()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
+            _ => {}
+        }
+    }
+    child.wait_with_output()
 }
 
 /// Lets the child die with the thread that starts it, also by SIGKILL.
@@ -302,6 +319,62 @@ pub(crate) fn checksum_offload_off(device: &str) -> io::Result<()> {
     request.ifr_ifru.ifru_data = (&raw mut value).cast();
     // SAFETY: the request points to a value of the command's shape that outlives the call.
     let done = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL as _, &raw mut request) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Says a byte to the other end of a socket, and gives it a descriptor.
+///
+/// # Errors
+/// If the other end has gone.
+pub(crate) fn send(socket: impl AsFd, descriptor: Option<&OwnedFd>) -> io::Result<()> {
+    let given: Vec<i32> = descriptor.iter().map(|fd| fd.as_raw_fd()).collect();
+    let control: &[ControlMessage<'_>] = if given.is_empty() { &[] } else { &[ControlMessage::ScmRights(&given)] };
+    let text = [io::IoSlice::new(b"\n")];
+    sendmsg::<()>(socket.as_fd().as_raw_fd(), &text, control, MsgFlags::empty(), None)?;
+    Ok(())
+}
+
+/// What [`send`] has given: waits for its byte, or for the end of the socket.
+///
+/// # Errors
+/// `WouldBlock` if nothing has come yet and the socket does not wait.
+pub(crate) fn receive(socket: impl AsFd) -> io::Result<Option<OwnedFd>> {
+    use std::os::fd::FromRawFd;
+    let mut byte = [0];
+    let mut text = [io::IoSliceMut::new(&mut byte)];
+    let mut space = nix::cmsg_space!([i32; 1]);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(socket.as_fd().as_raw_fd(), &mut text, Some(&mut space), flags)?;
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(given) = control
+            && let Some(fd) = given.first()
+        {
+            // SAFETY: the kernel has just given us this descriptor, the only one there is room for.
+            return Ok(Some(unsafe { OwnedFd::from_raw_fd(*fd) }));
+        }
+    }
+    Ok(None)
+}
+
+/// Makes the child the leader of a session of its own whose terminal is its standard input.
+pub(crate) fn lead_terminal(command: &mut Command) {
+    // SAFETY: system calls with scalars; both are async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            nix::unistd::setsid()?;
+            let taken = libc::ioctl(0, libc::TIOCSCTTY, 0);
+            if taken == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        });
+    }
+}
+
+/// Gives a terminal another size; programs in its foreground hear of it by SIGWINCH.
+///
+/// # Errors
+/// If it is no terminal.
+pub(crate) fn set_terminal_size(terminal: impl AsFd, size: &nix::pty::Winsize) -> io::Result<()> {
+    // SAFETY: the size is of the kernel's own shape and outlives the call.
+    let done = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSWINSZ, std::ptr::from_ref(size)) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -197,8 +197,6 @@ fn apiserver_args(dir: &Path, address: Ipv4Addr) -> Vec<String> {
         ("allow-privileged", "true".into()),
         ("authorization-mode", "Node,RBAC".into()),
         ("kubelet-preferred-address-types", "InternalIP".into()),
-        // exec reaches the kubelet as the WebSocket that kubectl speaks, not translated to SPDY.
-        ("feature-gates", "TranslateStreamCloseWebsocketRequests=false".into()),
         ("audit-policy-file", dir.join("audit-policy.yaml").display().to_string()),
         ("audit-log-mode", "blocking".into()),
     ]);

@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::mount::MsFlags;
+use nix::pty::openpty;
+use nix::unistd::Uid;
 use serde::{Deserialize, Serialize};
 
 use super::inside::{self, ExecSpec};
@@ -55,7 +58,19 @@ pub(crate) struct ContainerSpec {
     pub(crate) privileged: bool,
     /// Whether the root is read-only; volumes are not.
     pub(crate) read_only: bool,
+    pub(crate) stdin: Stdin,
     pub(crate) binds: Vec<Bind>,
+}
+
+/// What a program reads from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Stdin {
+    /// Nothing.
+    Null,
+    /// What attached clients type.
+    Pipe,
+    /// A terminal, to which it writes as well.
+    Terminal,
 }
 
 /// What `container-init` is to do.
@@ -118,14 +133,44 @@ pub(crate) fn init_inner(path: &Path) -> Result<i32> {
         sys::mount_at(None, Path::new("/"), None, flags, None)?;
     }
     let program = spec.argv.first().context("neither the pod nor the image names a program")?;
+    let mut command = Command::new(program);
+    command.args(&spec.argv[1..]).env_clear().envs(&spec.env);
+    let other_end = standard_streams(&spec, &mut command)?;
     spec.privileges.take()?;
     std::env::set_current_dir(&spec.cwd).with_context(|| format!("entering {}", spec.cwd.display()))?;
-    let mut command = Command::new(program);
-    command.args(&spec.argv[1..]).env_clear().envs(&spec.env).stdin(Stdio::null());
     reap::run(&mut command, || {
         // The kubelet waits for it at the other end of standard input; if it has gone, so will this container.
-        let _ = nix::unistd::write(std::io::stdin(), b"\n");
+        let _ = sys::send(std::io::stdin(), other_end.as_ref());
+        drop(other_end);
     })
+}
+
+/// Gives the program its standard input, and on a terminal its output too; returns the other end, which is the kubelet's.
+fn standard_streams(spec: &ContainerSpec, command: &mut Command) -> Result<Option<OwnedFd>> {
+    match spec.stdin {
+        Stdin::Null => {
+            command.stdin(Stdio::null());
+            Ok(None)
+        }
+        Stdin::Pipe => {
+            let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context("a pipe for standard input")?;
+            command.stdin(read);
+            Ok(Some(write))
+        }
+        Stdin::Terminal => {
+            let pair = openpty(None, None).context("opening a terminal; is /dev/ptmx there?")?;
+            for side in [&pair.master, &pair.slave] {
+                fcntl(side, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).context("the terminal")?;
+            }
+            // It may be opened by its name, too.
+            let user = Uid::from_raw(spec.privileges.user);
+            nix::unistd::fchown(&pair.slave, Some(user), None).context("the owner of the terminal")?;
+            let side = || pair.slave.try_clone().context("the terminal");
+            command.stdin(side()?).stdout(side()?).stderr(side()?);
+            sys::lead_terminal(command);
+            Ok(Some(pair.master))
+        }
+    }
 }
 
 /// The tree of the node that is to be bound.

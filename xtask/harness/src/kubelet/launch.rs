@@ -1,7 +1,8 @@
 //! Starting a container: from the pod's words to a process.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,12 +10,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Container;
 use nix::sched::CloneFlags;
-use tokio::io::AsyncReadExt;
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
 use super::PodId;
-use super::container::{Bind, ContainerSpec, Propagation, Task};
+use super::attach::{self, Shown, Source};
+use super::container::{Bind, ContainerSpec, Propagation, Stdin, Task};
 use super::lifecycle::Unit;
 use super::logs::{self, Log};
 use super::sandbox::Sandbox;
@@ -65,14 +67,39 @@ pub(super) async fn start(unit: &Unit, run: u32) -> Result<Launched, Refusal> {
     unit.tell(false, "Pulled", "Pulling", format!("Container image {reference:?} already present on machine"));
     unit.tell(false, "Created", "Creating", format!("Created container: {}", container.name));
     let failed = |error| Refusal { reason: "RunContainerError", error };
-    let (launched, mut begun) = spawn(unit, &task, run).map_err(failed)?;
+    let Started { mut child, begun, log } = spawn(unit, &task, run).map_err(failed)?;
     // Its end without a word is for the one who waits for it: the log says what was wrong.
-    let said = tokio::time::timeout(BEGIN, begun.read(&mut [0])).await;
-    said.context("the container's program did not begin in time")
+    let sent = tokio::time::timeout(BEGIN, begun.async_io(Interest::READABLE, || sys::receive(&begun))).await;
+    let sent = sent
+        .context("the container's program did not begin in time")
         .map_err(failed)?
         .map_err(|error| failed(error.into()))?;
+    output(unit, &mut child, sent, &log).map_err(failed)?;
     unit.tell(false, "Started", "Starting", format!("Started container {}", container.name));
-    Ok(launched)
+    Ok(Launched { child, log, message: task.dir.join("termination-log") })
+}
+
+/// Copies what the program writes into its log, and shows it to those who attach. Until this is called, it waits in pipes.
+fn output(unit: &Unit, child: &mut Child, sent: Option<OwnedFd>, log: &Path) -> Result<()> {
+    let container = &unit.container;
+    let (tty, once) = (container.tty == Some(true), container.stdin_once == Some(true));
+    let (input, terminal) = match sent {
+        Some(sent) => {
+            let (input, terminal) = attach::input(sent, tty, once)?;
+            (Some(input), terminal)
+        }
+        None => (None, None),
+    };
+    let writer = Arc::new(Mutex::new(Log::open(log.to_owned())?));
+    let stdio = unit.ctx.kubelet.running.add(&unit.ctx.id, &container.name, input);
+    if let Some(terminal) = terminal {
+        tokio::spawn(logs::copy("stdout", Shown::new(terminal, Source::Out, stdio.clone()), writer.clone()));
+    }
+    if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
+        tokio::spawn(logs::copy("stdout", Shown::new(stdout, Source::Out, stdio.clone()), writer.clone()));
+        tokio::spawn(logs::copy("stderr", Shown::new(stderr, Source::Err, stdio), writer));
+    }
+    Ok(())
 }
 
 fn directory(id: &PodId, container: &str, run: u32) -> PathBuf {
@@ -92,14 +119,36 @@ async fn describe(unit: &Unit, image: &image::Image, run: u32) -> Result<Contain
         privileges: Privileges::of(&ctx.pod, container)?,
         privileged: security.is_some_and(|security| security.privileged == Some(true)),
         read_only: security.is_some_and(|security| security.read_only_root_filesystem == Some(true)),
+        stdin: match (container.stdin, container.tty) {
+            (_, Some(true)) => Stdin::Terminal,
+            (Some(true), _) => Stdin::Pipe,
+            _ => Stdin::Null,
+        },
         binds: binds(&ctx.id, &unit.sandbox, container, &env, &dir)?,
-        env: env.merged(),
+        env: variables(container, &env),
         dir,
     })
 }
 
-/// The container's process, and where it says that the program has been started: only then can others enter it.
-fn spawn(unit: &Unit, spec: &ContainerSpec, run: u32) -> Result<(Launched, UnixStream)> {
+/// The container's variables; on a terminal programs ask for its kind.
+fn variables(container: &Container, env: &Environment) -> BTreeMap<String, String> {
+    let mut variables = env.merged();
+    if container.tty == Some(true) {
+        variables.entry("TERM".into()).or_insert_with(|| "xterm".into());
+    }
+    variables
+}
+
+/// A container's process that may not have started its program yet.
+struct Started {
+    child: Child,
+    /// Where it says that the program has been started, for only then can others enter it; and sends the other end of the
+    /// program's standard input.
+    begun: UnixStream,
+    log: PathBuf,
+}
+
+fn spawn(unit: &Unit, spec: &ContainerSpec, run: u32) -> Result<Started> {
     let (id, name) = (&unit.ctx.id, &unit.container.name);
     let path = spec.dir.join("spec.json");
     let text = serde_json::to_vec(&Task::Run(spec.clone()))?;
@@ -123,13 +172,8 @@ fn spawn(unit: &Unit, spec: &ContainerSpec, run: u32) -> Result<(Launched, UnixS
     let dir = id.log_dir(name);
     std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
     let log = dir.join(format!("{run}.log"));
-    let writer = Arc::new(Mutex::new(Log::open(log.clone())?));
-    let mut child = Command::from(command).kill_on_drop(true).spawn().context("starting the container")?;
-    if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
-        tokio::spawn(logs::copy("stdout", stdout, writer.clone()));
-        tokio::spawn(logs::copy("stderr", stderr, writer));
-    }
-    Ok((Launched { child, log, message: spec.dir.join("termination-log") }, begun))
+    let child = Command::from(command).kill_on_drop(true).spawn().context("starting the container")?;
+    Ok(Started { child, begun, log })
 }
 
 fn binds(

@@ -1,5 +1,6 @@
 //! The harness's kubelet: PID 1 of a node, real pods as namespaces, against a real API server.
 
+mod attach;
 mod auth;
 mod cni;
 pub(crate) mod container;
@@ -13,14 +14,17 @@ mod lifecycle;
 mod logs;
 mod node;
 mod payload;
+mod port_forward;
 mod probes;
 mod reap;
 mod sandbox;
 mod security;
 mod server;
 mod services;
+mod spdy;
 mod spec;
 mod status;
+mod streams;
 mod supported;
 mod terminal;
 mod volumes;
@@ -78,6 +82,8 @@ pub(crate) struct Kubelet {
     pub(crate) events: events::Events,
     /// Pods of this node by uid, in their newest state.
     pub(crate) pods: Mutex<BTreeMap<String, Pod>>,
+    /// Programs of containers, for those who attach.
+    pub(crate) running: attach::Running,
 }
 
 impl Kubelet {
@@ -115,6 +121,7 @@ async fn serve(config: KubeletConfig) -> Result<()> {
         config,
         client,
         pods: Mutex::default(),
+        running: attach::Running::default(),
     });
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(server::run(kubelet.clone()));

@@ -1,4 +1,4 @@
-//! The kubelet's HTTPS server on :10250: logs, exec and the list of pods, for the API server and administrators.
+//! The kubelet's HTTPS server on :10250: logs, exec, attach, port-forward and the list of pods, for the API server and administrators.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::auth::User;
-use super::{Kubelet, KubeletConfig, PodId, exec, logs};
+use super::{Kubelet, KubeletConfig, PodId, attach, exec, logs, port_forward};
 
 /// Longest time a client may take for its TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -41,7 +41,9 @@ fn router(kubelet: Arc<Kubelet>) -> Router {
         .route("/healthz", get(|| async { "ok" }))
         .route("/pods", get(pods))
         .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::serve))
-        .route("/exec/{namespace}/{pod}/{container}", get(exec::serve))
+        .route("/exec/{namespace}/{pod}/{container}", get(exec::serve).post(exec::serve))
+        .route("/attach/{namespace}/{pod}/{container}", get(attach::serve).post(attach::serve))
+        .route("/portForward/{namespace}/{pod}", get(port_forward::serve).post(port_forward::serve))
         .with_state(kubelet)
 }
 

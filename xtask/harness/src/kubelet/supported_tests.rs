@@ -45,7 +45,6 @@ fn what_is_not_carried_out_is_refused_by_its_name() {
         (with(json!({"ports": [{"containerPort": 80, "hostPort": 80}]})), "containers[c].ports[].hostPort"),
         (with(json!({"securityContext": {"procMount": "Unmasked"}})), "containers[c].securityContext.procMount"),
         (with(json!({"securityContext": {"seccompProfile": {"type": "Localhost"}}})), "seccompProfile"),
-        (with(json!({"tty": true})), "containers[c].tty"),
         (with(json!({"lifecycle": {"preStop": {"tcpSocket": {"port": 1}}}})), "preStop.tcpSocket"),
         (with(json!({"volumeDevices": [{"name": "x", "devicePath": "/x"}]})), "volumeDevices"),
     ] {

@@ -48,12 +48,36 @@ impl Terminal {
         self.slave.try_clone().context("the terminal")
     }
 
-    /// Our side, to be read from and written to. The program's is closed here, so that reading ends with the program.
+    /// Our side. The program's is closed here, so that reading ends with the program.
     ///
     /// # Errors
     /// If there are no descriptors left.
-    pub(super) fn streams(self) -> Result<(tokio::fs::File, tokio::fs::File)> {
-        let write = self.master.try_clone().context("the terminal")?;
-        Ok((tokio::fs::File::from_std(File::from(self.master)), tokio::fs::File::from_std(File::from(write))))
+    pub(super) fn ours(self) -> Result<Ours> {
+        drop(self.slave);
+        Ours::of(self.master)
+    }
+}
+
+/// Our side of a terminal.
+pub(super) struct Ours {
+    pub(super) read: tokio::fs::File,
+    pub(super) write: tokio::fs::File,
+    /// For its size.
+    pub(super) size: OwnedFd,
+}
+
+impl Ours {
+    /// From the terminal's master.
+    ///
+    /// # Errors
+    /// If there are no descriptors left.
+    pub(super) fn of(master: OwnedFd) -> Result<Self> {
+        let again = || master.try_clone().context("the terminal");
+        let (write, size) = (again()?, again()?);
+        Ok(Self {
+            read: tokio::fs::File::from_std(File::from(master)),
+            write: tokio::fs::File::from_std(File::from(write)),
+            size,
+        })
     }
 }
