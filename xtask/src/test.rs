@@ -19,7 +19,7 @@ pub(crate) struct TestArgs {
 const LIVE: &str = "_live";
 
 /// Integration tests that want neither root nor a real API server: the simulation, and those of `apiserver/`.
-const PURE: [&str; 5] = ["simulation", "replay", "controllers", "kubelet_proxy", "kubectl"];
+const PURE: [&str; 6] = ["simulation", "replay", "controllers", "stories", "kubelet_proxy", "kubectl"];
 
 /// One tier of the ladder of proof.
 struct Tier {

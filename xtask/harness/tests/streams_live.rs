@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use nix::libc;
 use nix::pty::{Winsize, openpty};
-use support::Harness;
+use support::{Cluster, Harness};
 
 /// A pod with the programs of the machine, since images here have no shell; one container reads what is typed, one has a
 /// terminal. Both answer HTTP.
@@ -58,18 +58,6 @@ spec:
   - {name: lib, hostPath: {path: /usr/lib}}
   - {name: lib64, hostPath: {path: /usr/lib64}}
 "#;
-
-/// A cluster that goes with the test, also with one that fails.
-struct Cluster<'a>(&'a Harness, &'a str);
-
-impl Drop for Cluster<'_> {
-    fn drop(&mut self) {
-        let down = self.0.command("down", self.1).output();
-        if !std::thread::panicking() {
-            assert!(down.unwrap().status.success());
-        }
-    }
-}
 
 /// kubectl against one cluster, over one protocol.
 struct Kubectl<'a> {
@@ -148,7 +136,8 @@ fn content(length: u32) -> Vec<u8> {
 }
 
 fn exec(kubectl: &Kubectl<'_>) {
-    let output = kubectl.run(&["exec", "streams", "-c", "server", "--", "sh", "-c", "echo out; echo err >&2; exit 7"], b"");
+    let output =
+        kubectl.run(&["exec", "streams", "-c", "server", "--", "sh", "-c", "echo out; echo err >&2; exit 7"], b"");
     assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(7), "out\n"), "{output:?}");
     assert!(text(&output.stderr).starts_with("err\n"), "{output:?}");
     // It ends only if the end of standard input comes through.
@@ -203,7 +192,8 @@ fn set_size(terminal: &File, size: &Winsize) {
 /// What is typed is read by the program, and what it writes is shown; it goes on when the client has left.
 fn attach(kubectl: &Kubectl<'_>) {
     for word in ["one", "two"] {
-        let mut child = kubectl.command(&["attach", "-i", "streams", "-c", "reader"]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            kubectl.command(&["attach", "-i", "streams", "-c", "reader"]).stdin(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         let mut stderr = child.stderr.take().unwrap();
         let mut stdout = child.stdout.take().unwrap();

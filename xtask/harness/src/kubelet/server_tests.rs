@@ -42,7 +42,13 @@ async fn start(dir: &Path) -> std::net::SocketAddr {
     let mut pod = Pod { spec: Some(PodSpec::default()), ..Pod::default() };
     pod.metadata.name = Some("p".into());
     let pods = Mutex::new(std::iter::once(("uid".to_owned(), pod)).collect());
-    let kubelet = Arc::new(Kubelet { events: Events::start(client.clone(), "n"), config, client, pods, running: Default::default() });
+    let kubelet = Arc::new(Kubelet {
+        events: Events::start(client.clone(), "n"),
+        config,
+        client,
+        pods,
+        running: Default::default(),
+    });
     let acceptor = TlsAcceptor::from(Arc::new(tls(&kubelet.config).unwrap()));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -24,14 +24,28 @@ const LENGTH_MAX: usize = (1 << 24) - 1;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Frame {
     /// A stream is opened; with `last` the client will send nothing on it.
-    Open { id: u32, last: bool, block: Bytes },
+    Open {
+        id: u32,
+        last: bool,
+        block: Bytes,
+    },
     /// More headers of a stream.
-    Headers { block: Bytes },
-    Data { id: u32, last: bool, data: Bytes },
+    Headers {
+        block: Bytes,
+    },
+    Data {
+        id: u32,
+        last: bool,
+        data: Bytes,
+    },
     /// The client wants no more of a stream.
-    Reset { id: u32 },
+    Reset {
+        id: u32,
+    },
     /// To be sent back.
-    Ping { id: u32 },
+    Ping {
+        id: u32,
+    },
     /// Settings, windows, goodbye: nothing to do.
     Other,
 }

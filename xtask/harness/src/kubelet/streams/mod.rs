@@ -116,7 +116,11 @@ pub(super) async fn copy(mut from: impl AsyncRead + Unpin, to: mpsc::Sender<Said
 }
 
 /// Upgrades a request and gives `work` the session, whichever protocol the client speaks.
-pub(super) async fn upgrade<F>(parts: &mut Parts, streams: Streams, work: impl FnOnce(Session) -> F + Send + 'static) -> Response
+pub(super) async fn upgrade<F>(
+    parts: &mut Parts,
+    streams: Streams,
+    work: impl FnOnce(Session) -> F + Send + 'static,
+) -> Response
 where
     F: Future<Output = ()> + Send + 'static,
 {
