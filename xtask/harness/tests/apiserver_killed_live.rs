@@ -1,5 +1,6 @@
 //! Tier 2: the API server of a netns cluster is killed under load, again and again. Nothing that it has acknowledged is
-//! lost, nothing that was deleted comes back, and the cluster works afterwards. Needs root.
+//! lost, nothing that was deleted comes back, and the cluster works afterwards. Needs root and kubectl
+//! (KUBEBUILDER_ASSETS).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, with the line")]
 
@@ -189,6 +190,25 @@ fn nothing_acknowledged_is_lost_when_the_api_server_is_killed() {
         let known = kill_under_load(client.clone(), seed).await;
         check(client, &known).await;
     });
+    works_afterwards(&harness);
+}
+
+/// The product has lived through it, and a new one starts in this cluster and passes a scenario. It is a new one since the
+/// scenario is judged by whole logs, and whoever could not reach the API server has said so in its own.
+fn works_afterwards(harness: &Harness) {
+    let kubectl = |args: &[&str]| {
+        let output = harness.run("kubectl", CLUSTER, &[&["--", "--namespace=kube-system"], args].concat());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let restarts = "jsonpath={.items[*].status.containerStatuses[*].restartCount}";
+    let restarts = kubectl(&["get", "pods", "-o", restarts]);
+    assert!(restarts.split_whitespace().count() >= 4, "{restarts:?}");
+    assert!(restarts.split_whitespace().all(|count| count == "0"), "restarts of containers: {restarts}");
+    let ours = ["deployment/portolan-operator", "daemonset/portolan"];
+    kubectl(&["rollout", "restart", ours[0], ours[1]]);
+    for workload in ours {
+        kubectl(&["rollout", "status", workload, "--timeout=120s"]);
+    }
     let reach = harness.scenario("services/reach.yaml");
     harness.run("run", CLUSTER, &[reach.to_str().unwrap()]);
 }
