@@ -38,6 +38,8 @@ pub fn default(resource: &Resource, object: &mut Value) {
         ("", "secrets") => core::default_secret(object),
         ("", "pods") => workloads::default_pod(object),
         ("", "nodes") => core::default_node(object),
+        // Data of a controller, without a spec.
+        ("apps", "controllerrevisions") => {}
         ("apps", _) | ("batch", "jobs") => workloads::default_workload(&resource.plural, object),
         ("rbac.authorization.k8s.io", _) => core::default_rbac(object),
         ("networking.k8s.io", "networkpolicies") => core::default_policy(object),
@@ -48,6 +50,9 @@ pub fn default(resource: &Resource, object: &mut Value) {
 
 /// Whether objects have `metadata.generation`.
 pub fn has_generation(resource: &Resource) -> bool {
+    if id(resource) == ("apps", "controllerrevisions") {
+        return false;
+    }
     resource.custom.is_some()
         || matches!(
             resource.group.as_str(),

@@ -309,6 +309,11 @@ fn add_paths(paths: &mut Map<String, Value>, resource: &Resource, schema: &str) 
         parameters.push(query("force", "boolean"));
     }
     add("patch", false, "patch", patch);
+    if let Some(list) = all.get("get").filter(|_| resource.namespaced) {
+        // Of all namespaces: kubectl 1.27 looks only there for the kind of a resource.
+        let everywhere = format!("/{}/{}", place(&resource.group, &resource.version), resource.plural);
+        paths.insert(everywhere, json!({"get": list}));
+    }
     paths.insert(format!("{collection}/{{name}}"), Value::Object(one));
     paths.insert(collection, Value::Object(all));
 }

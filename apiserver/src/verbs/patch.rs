@@ -91,7 +91,11 @@ fn as_go_prints(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(items) => format!("[{}]", joined(items.iter().map(as_go_prints).collect())),
         Value::Object(fields) => {
-            let pairs = fields.iter().map(|(name, value)| format!("{name}:{}", as_go_prints(value)));
+            // A list whose order is told has been merged by then, and is taken out of the patch with its order.
+            const ORDER: &str = "$setElementOrder/";
+            let merged = |name: &str| name.starts_with(ORDER) || fields.contains_key(&format!("{ORDER}{name}"));
+            let left = fields.iter().filter(|(name, _)| !merged(name));
+            let pairs = left.map(|(name, value)| format!("{name}:{}", as_go_prints(value)));
             format!("map[{}]", joined(pairs.collect()))
         }
         other => other.to_string(),
