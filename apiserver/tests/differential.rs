@@ -177,8 +177,11 @@ async fn tell_both(path: &Path, assets: &Path, record: bool) -> Result<Vec<(Stri
     let text = std::fs::read_to_string(path)?;
     let real = RealServer::start(assets).await?;
     real.start_controllers(story::Setting::of(&text).node_grace)?;
-    let theirs = story::kept(&player::play(&text, real.server.clone()).await);
+    let played = player::play(&text, real.server.clone()).await;
     drop(real);
+    let unsettled = story::unsettled(&played);
+    anyhow::ensure!(unsettled.is_empty(), "{}: what is waited for did not come: {unsettled:?}", path.display());
+    let theirs = story::kept(&played);
     if record {
         let lines: String = theirs.iter().map(|line| format!("{line}\n")).collect();
         std::fs::write(path.with_extension("jsonl"), lines)?;

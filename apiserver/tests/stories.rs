@@ -14,7 +14,10 @@ mod server;
 #[path = "replay/story.rs"]
 mod story;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
 
 use explained::{Explained, Verdict};
 
@@ -36,4 +39,26 @@ async fn our_controllers_do_what_the_real_ones_did() {
         explained.judge(&story::compare(&name, &text, &theirs, &ours), &mut verdict);
     }
     assert!(verdict.is_good(), "{}", verdict.text());
+}
+
+/// The comparison itself is not blind.
+#[test]
+fn differences_in_order_and_in_what_is_shown_are_seen() {
+    let event = |uid: &str, size: u64| json!({"type": "MODIFIED", "object": {"metadata": {"uid": uid}, "size": size}});
+    let played = |events: Vec<Value>, settled: bool| {
+        let watch = json!({"order": ["/object/size"], "response": {"events": events}});
+        let shown = json!({"show": true, "response": {"code": 200, "body": {"metadata": {"resourceVersion": "7"}}}});
+        let waited = json!({"settled": settled, "response": {}});
+        BTreeMap::from([("1".to_owned(), watch), ("2".to_owned(), shown), ("3".to_owned(), waited)])
+    };
+    let differs = |ours: BTreeMap<String, Value>| {
+        let theirs = story::kept(&played(vec![event("a", 1), event("b", 1), event("a", 1), event("b", 2)], true));
+        story::compare("s", "steps: []", &theirs, &ours).into_iter().filter(|(_, found)| !found.is_empty()).count()
+    };
+    assert_eq!(differs(played(vec![event("a", 1), event("b", 1), event("b", 2)], true)), 0, "written less often");
+    assert_eq!(differs(played(vec![event("a", 1), event("b", 2), event("b", 1)], true)), 1, "in another order");
+    assert_eq!(differs(played(vec![event("a", 1), event("b", 1), event("b", 2)], false)), 1, "waited in vain");
+    let mut other = played(vec![event("a", 1), event("b", 1), event("b", 2)], true);
+    other.get_mut("2").unwrap()["response"]["body"]["x"] = json!(1);
+    assert_eq!(differs(other), 1);
 }

@@ -118,8 +118,10 @@ impl Player {
                 self.tend_pods().await;
             }
             let response = self.server.handle(self.request(step)).await;
-            let record = self.answer(step, response).await;
-            if settled(until, &record["response"]) || tokio::time::Instant::now() > deadline {
+            let mut record = self.answer(step, response).await;
+            let settled = settled(until, &record["response"]);
+            if settled || tokio::time::Instant::now() > deadline {
+                record["settled"] = json!(settled);
                 return Some(record);
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -55,7 +55,9 @@ pub(crate) fn compare(
     ours: &BTreeMap<String, Value>,
 ) -> Vec<(String, Vec<String>)> {
     let mut comparison = Comparison::new(story);
-    let mut report = Vec::new();
+    let unsettled = unsettled(ours).into_iter();
+    let mut report: Vec<_> =
+        unsettled.map(|step| (format!("{name}: {step}"), vec!["what is waited for did not come".into()])).collect();
     for record in theirs {
         let step = record["step"].as_str().unwrap();
         let differences = match ours.get(step) {
@@ -78,6 +80,11 @@ pub(crate) fn kept(records: &BTreeMap<String, Value>) -> Vec<Value> {
     shown.map(with_step).collect()
 }
 
+/// Steps that have waited for something in vain: what is shown after them is of another moment.
+pub(crate) fn unsettled(records: &BTreeMap<String, Value>) -> Vec<String> {
+    records.iter().filter(|(_, record)| record["settled"] == false).map(|(step, _)| step.clone()).collect()
+}
+
 pub(crate) fn recorded(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -90,11 +97,13 @@ fn reduced(record: &Value) -> Value {
     if let Some(paths) = record["order"].as_array() {
         let events = response["events"].as_array().cloned().unwrap_or_default();
         let mut seen: Vec<Value> = Vec::new();
-        for event in events {
-            let state: Vec<Value> =
-                paths.iter().map(|path| event.pointer(path.as_str().unwrap()).cloned().unwrap_or_default()).collect();
-            let state = json!([event["type"], state]);
-            if event["type"] != "BOOKMARK" && seen.last() != Some(&state) {
+        let mut last = BTreeMap::new();
+        for event in events.iter().filter(|event| event["type"] != "BOOKMARK") {
+            let state: Vec<&Value> =
+                paths.iter().map(|path| event.pointer(path.as_str().unwrap()).unwrap_or(&Value::Null)).collect();
+            // What one object goes on to be without a change that is asked about is as often as it happens to be written.
+            let state = json!([event["type"] == "DELETED", state]);
+            if last.insert(event["object"]["metadata"]["uid"].to_string(), state.clone()).as_ref() != Some(&state) {
                 seen.push(state);
             }
         }
@@ -116,6 +125,11 @@ fn strip(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(strip),
         Value::Object(fields) => {
+            let slice = fields.contains_key("endpoints");
+            if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut).filter(|_| slice) {
+                // Of slices it counts how many pods' changes came together in one write.
+                metadata.remove("generation");
+            }
             if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
                 forget(metadata);
             }
