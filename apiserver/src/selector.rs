@@ -192,6 +192,7 @@ impl Parser {
             return Err(format!("found '{open}' expected: '('"));
         }
         let mut values = BTreeSet::new();
+        let begin = self.at + 1;
         loop {
             match self.next().as_str() {
                 ")" => return Ok(values),
@@ -202,7 +203,10 @@ impl Parser {
                 word if is_word(word) => {
                     values.insert(word.to_owned());
                 }
-                other => return Err(format!("found '{other}', expected: ',', or ')'")),
+                other => {
+                    let expected = if self.at == begin { "',', ')' or identifier" } else { "',', or ')'" };
+                    return Err(format!("found '{other}', expected: {expected}"));
+                }
             }
         }
     }

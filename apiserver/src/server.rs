@@ -239,6 +239,11 @@ impl ApiServer {
             ["openapi", "v3", ..] if *method == Method::GET => {
                 return Some(Ok(self.openapi(&parts[2..], query, headers)));
             }
+            ["openapi", "v2"] if *method == Method::GET => {
+                let accept = headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok());
+                let (media, text) = openapi::v2(accept.unwrap_or_default());
+                return Some(Ok(answer(200, media, text)));
+            }
             ["version"] | ["api"] | ["apis"] | ["api", "v1"] | ["apis", _] | ["apis", _, _] => true,
             _ => false,
         };

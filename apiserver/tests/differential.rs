@@ -17,6 +17,8 @@ mod player;
 mod real;
 #[path = "replay/server.rs"]
 mod server;
+#[path = "replay/story.rs"]
+mod story;
 #[path = "replay/transcript.rs"]
 mod transcript;
 
@@ -125,6 +127,11 @@ async fn run(args: &Args) -> Result<bool> {
             }
         }
     }
+    for path in files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stories"), "yaml", &args.only) {
+        let report = tell_both(&path, &assets, args.record).await?;
+        print_count(&format!("story {}", stem(&path)), &report);
+        explained.judge(&report, &mut verdict);
+    }
     println!("{}", verdict.text());
     anyhow::ensure!(verdict.steps > 0, "nothing was played: no script and no list is called like {:?}", args.only);
     Ok(verdict.is_good())
@@ -163,6 +170,24 @@ fn write_recording(path: &Path, records: &std::collections::BTreeMap<String, Val
         text += &format!("{line}\n");
     }
     std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+}
+
+/// Plays a story against a real server with kube-controller-manager and kube-scheduler, and against ours.
+async fn tell_both(path: &Path, assets: &Path, record: bool) -> Result<Vec<(String, Vec<String>)>> {
+    let text = std::fs::read_to_string(path)?;
+    let real = RealServer::start(assets).await?;
+    real.start_controllers(story::Setting::of(&text).node_grace)?;
+    let played = player::play(&text, real.server.clone()).await;
+    drop(real);
+    let unsettled = story::unsettled(&played);
+    anyhow::ensure!(unsettled.is_empty(), "{}: what is waited for did not come: {unsettled:?}", path.display());
+    let theirs = story::kept(&played);
+    if record {
+        let lines: String = theirs.iter().map(|line| format!("{line}\n")).collect();
+        std::fs::write(path.with_extension("jsonl"), lines)?;
+    }
+    let ours = story::play_ours(&text).await;
+    Ok(story::compare(&format!("story {}", stem(path)), &text, &theirs, &ours))
 }
 
 /// Runs a list of kubectl commands against both, each on a server that nobody has used yet.

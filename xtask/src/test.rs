@@ -30,6 +30,7 @@ const PURE: &[&str] = &[
     "simulation",
     "replay",
     "controllers",
+    "stories",
     "kubelet_proxy",
     "kubectl",
     "certificates",

@@ -128,6 +128,25 @@ fn an_update_takes_over_and_a_reset_forgets() {
     );
 }
 
+/// As recorded of a real server: `kubectl apply`, then `kubectl apply --server-side` of a changed file.
+#[test]
+fn what_kubectl_applied_by_itself_it_may_have_the_server_change() {
+    let applied = r#"{"spec":{"type":"ClusterIP"}}"#;
+    let annotations = json!({"kubectl.kubernetes.io/last-applied-configuration": applied});
+    let mut object = live(json!({"type": "ClusterIP", "externalName": "e"}));
+    object["metadata"]["annotations"] = annotations;
+    update(&json!({}), &mut object, &write("kubectl-client-side-apply", false), true);
+    let config = json!({"spec": {"type": "NodePort"}});
+    let merged = apply(&object, &config, &write("kubectl", true), false).unwrap();
+    assert_eq!(merged["spec"]["type"], "NodePort");
+    let told = &merged["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"];
+    assert_eq!(told, &json!("{\"spec\":{\"type\":\"NodePort\"}}\n"));
+    assert!(apply(&object, &config, &write("other", true), false).is_err(), "only kubectl may");
+    let config = json!({"spec": {"type": "NodePort", "externalName": "f"}});
+    let error = apply(&object, &config, &write("kubectl", true), false).unwrap_err();
+    assert!(error.message.contains("1 conflict") && error.message.ends_with(".spec.externalName"), "{}", error.message);
+}
+
 #[test]
 fn many_updaters_are_folded() {
     let mut object = live(json!({}));

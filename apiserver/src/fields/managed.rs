@@ -13,6 +13,9 @@ use crate::schema::Node;
 /// Update entries beyond this many are folded into one.
 const UPDATES_MAX: usize = 10;
 const ANCIENT: &str = "ancient-changes";
+/// What kubectl has applied by itself, as it keeps it in the object, and how it calls itself when the server applies.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+const KUBECTL: &str = "kubectl";
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 
 /// Fields that nobody owns: identity and what the server keeps.
@@ -239,8 +242,12 @@ pub fn apply(live: &Value, config: &Value, write: &Write<'_>, force: bool) -> Ou
         }
     }
     if !conflicts.is_empty() {
-        return Err(conflict(&conflicts));
+        let allowed = last_applied(live, write).unwrap_or_default();
+        conflicts.iter_mut().for_each(|(_, set)| *set = set.difference(&allowed));
+        conflicts.retain(|(_, set)| !set.is_empty());
+        return if conflicts.is_empty() { apply(live, config, write, true) } else { Err(conflict(&conflicts)) };
     }
+    tell_last_applied(&mut merged, config, write);
     let changed = merged != live_object;
     let old_time = managed.0.get(&write.manager).and_then(|owned| owned.time.clone());
     let time = if changed { Some(write.now.clone()) } else { old_time };
@@ -248,6 +255,28 @@ pub fn apply(live: &Value, config: &Value, write: &Write<'_>, force: bool) -> Ou
     managed.drop_removed(&difference.removed);
     managed.store(&mut merged);
     Ok(merged)
+}
+
+/// Fields that kubectl has applied by itself before it let the server apply: it may change those without a conflict, which
+/// is how objects go over from the one way to the other.
+fn last_applied(live: &Value, write: &Write<'_>) -> Option<Set> {
+    let text = live["metadata"]["annotations"][LAST_APPLIED].as_str().filter(|_| write.manager.name == KUBECTL)?;
+    Some(fields(&serde_json::from_str(text).ok()?, write.node))
+}
+
+/// Who goes back to applying by itself finds there what the server has applied for kubectl.
+fn tell_last_applied(merged: &mut Value, config: &Value, write: &Write<'_>) {
+    if write.manager.name != KUBECTL {
+        return;
+    }
+    let Some(told) = merged.pointer_mut("/metadata/annotations").and_then(|all| all.get_mut(LAST_APPLIED)) else {
+        return;
+    };
+    let mut config = config.clone();
+    if let Some(annotations) = config.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+        annotations.remove(LAST_APPLIED);
+    }
+    *told = json!(format!("{config}\n"));
 }
 
 fn without_managed(object: &Value) -> Value {

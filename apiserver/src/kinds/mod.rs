@@ -40,6 +40,8 @@ pub fn default(resource: &Resource, object: &mut Value) {
         ("", "pods") => workloads::default_pod(object),
         ("", "nodes") => core::default_node(object),
         ("", "limitranges") => limits::default(object),
+        // Data of a controller, without a spec.
+        ("apps", "controllerrevisions") => {}
         ("apps", _) | ("batch", "jobs") => workloads::default_workload(&resource.plural, object),
         ("rbac.authorization.k8s.io", _) => core::default_rbac(object),
         ("networking.k8s.io", "networkpolicies") => core::default_policy(object),
@@ -50,6 +52,9 @@ pub fn default(resource: &Resource, object: &mut Value) {
 
 /// Whether objects have `metadata.generation`.
 pub fn has_generation(resource: &Resource) -> bool {
+    if id(resource) == ("apps", "controllerrevisions") {
+        return false;
+    }
     resource.custom.is_some()
         || matches!(
             resource.group.as_str(),

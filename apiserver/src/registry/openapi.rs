@@ -18,6 +18,31 @@ use crate::schema::{ListType, Node, Type, builtin};
 const VERSION: &str = "1.34";
 const REFERENCE: &str = "#/components/schemas/";
 
+/// How protobuf is asked for, and how it is called in the answer.
+const PROTOBUF_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// `GET /openapi/v2`: its content type and text, for what a client accepts. It names no types: kubectl before 1.28 wants a
+/// document before it applies anything, but what is not in there it knows itself or reads in v3.
+pub fn v2(accept: &str) -> (&'static str, Bytes) {
+    let title = "Kubernetes";
+    if !accept.contains(PROTOBUF_ASKED) {
+        let info = json!({"title": title, "version": VERSION});
+        let document = json!({"swagger": "2.0", "info": info, "paths": {}, "definitions": {}});
+        return ("application/json", Bytes::from(document.to_string()));
+    }
+    // `openapi.v2.Document`: `swagger` is field 1, `info` 2, `paths` 8, `definitions` 9; `Info`: `title` 1, `version` 2.
+    let field = |number: u8, content: &[u8]| {
+        let mut bytes = vec![number << 3 | 2];
+        // All are shorter than what needs a second byte of length.
+        bytes.push(u8::try_from(content.len()).unwrap_or(0x7f));
+        bytes.extend_from_slice(content);
+        bytes
+    };
+    let info = [field(1, title.as_bytes()), field(2, VERSION.as_bytes())].concat();
+    (PROTOBUF, Bytes::from([field(1, b"2.0"), field(2, &info), field(8, b""), field(9, b"")].concat()))
+}
+
 /// A document as it is sent.
 #[derive(Clone, Debug)]
 pub struct Document {
@@ -284,6 +309,11 @@ fn add_paths(paths: &mut Map<String, Value>, resource: &Resource, schema: &str) 
         parameters.push(query("force", "boolean"));
     }
     add("patch", false, "patch", patch);
+    if let Some(list) = all.get("get").filter(|_| resource.namespaced) {
+        // Of all namespaces: kubectl 1.27 looks only there for the kind of a resource.
+        let everywhere = format!("/{}/{}", place(&resource.group, &resource.version), resource.plural);
+        paths.insert(everywhere, json!({"get": list}));
+    }
     paths.insert(format!("{collection}/{{name}}"), Value::Object(one));
     paths.insert(collection, Value::Object(all));
 }

@@ -20,6 +20,9 @@ use crate::state::State;
 /// More operations than this are refused.
 const OPERATIONS_MAX: usize = 10_000;
 
+/// Types of fields into which the real server converts a value of a patch without looking into it.
+const SIMPLE: [&str; 4] = ["bool", "int32", "int64", "string"];
+
 /// Patches an object, or its status.
 pub fn patch(state: &mut State, call: &Call) -> Outcome<Written> {
     let apply = call.media_type == "application/apply-patch+yaml";
@@ -67,10 +70,36 @@ fn misfit(object: &Value, call: &Call, failure: &Failure) -> Failure {
     let patch = serde_json::from_slice(&call.body).unwrap_or_default();
     let (_, why) = failure.message.split_once("cannot be handled as a ").unwrap_or(("", &failure.message));
     let why = why.split_once(": ").map_or(why, |(_, why)| why);
-    let error = FieldError::invalid("patch", &json!(spelled(object, &patch)), why);
+    let error = match call.media_type.as_str() {
+        "application/strategic-merge-patch+json" => {
+            let (_, kind) = why.rsplit_once(" of type ").unwrap_or_default();
+            let why = if SIMPLE.contains(&kind) { format!("unrecognized type: {kind}") } else { why.to_owned() };
+            FieldError::invalid("patch", &json!(as_go_prints(&patch)), &why)
+        }
+        _ => FieldError::invalid("patch", &json!(spelled(object, &patch)), why),
+    };
     let mut failure = Failure::invalid("", "", "", &[error]);
     failure.message = format!(" {}", failure.message.trim_start());
     failure
+}
+
+/// A decoded value in Go's `%+v`: maps by their keys, text without quotes.
+fn as_go_prints(value: &Value) -> String {
+    let joined = |parts: Vec<String>| parts.join(" ");
+    match value {
+        Value::Null => "<nil>".into(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", joined(items.iter().map(as_go_prints).collect())),
+        Value::Object(fields) => {
+            // A list whose order is told has been merged by then, and is taken out of the patch with its order.
+            const ORDER: &str = "$setElementOrder/";
+            let merged = |name: &str| name.starts_with(ORDER) || fields.contains_key(&format!("{ORDER}{name}"));
+            let left = fields.iter().filter(|(name, _)| !merged(name));
+            let pairs = left.map(|(name, value)| format!("{name}:{}", as_go_prints(value)));
+            format!("map[{}]", joined(pairs.collect()))
+        }
+        other => other.to_string(),
+    }
 }
 
 /// Applies a JSON, merge or strategic merge patch to an object of this schema.

@@ -90,7 +90,8 @@ pub fn replace(
     if !errors.is_empty() {
         return Err(Failure::invalid(kinds::group_in_errors(resource), &resource.kind, &call.target.name, &errors));
     }
-    if kinds::raises_generation(resource, &current, &object) {
+    // A status is no wish, not even with the annotations that controllers write beside it.
+    if call.target.subresource != "status" && kinds::raises_generation(resource, &current, &object) {
         let generation = current["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
         object["metadata"]["generation"] = json!(generation);
     }

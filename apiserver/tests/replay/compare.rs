@@ -1,6 +1,6 @@
 //! What counts as equal: everything, but for what a server may choose.
 //!
-//! A uid, generated name, allocated address or port stands for one of ours through the whole script; revisions keep
+//! A uid, generated name, hash of a template, allocated address or port stands for one of ours through the whole script; revisions keep
 //! their order and equalities; times keep their precision; ages are by form. What the script spells out is exact.
 
 #![allow(clippy::unwrap_used, reason = "test code: a broken script or recording ends the test")]
@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use regex::{Captures, Regex};
 use serde_json::{Map, Value, json};
 
-const VOLATILE: &str = r#"(?P<uid>[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})|(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)|(?P<ip>10\.96\.\d{1,3}\.\d{1,3})|(?P<port>\b3[0-2]\d{3}\b)|(?P<gen>\b[a-z0-9.-]*-[bcdfghjklmnpqrstvwxz2456789]{5}\b)|(?P<rv>[Vv]ersion: "?\d+(?: \(\d+\))?|current: \d+|record \(\d+\)|recondition \(\d+|resourceVersion\\":\\"\d+|hash=[0-9A-F]+)"#;
+const VOLATILE: &str = r#"(?P<uid>[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})|(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)|(?P<ip>10\.96\.\d{1,3}\.\d{1,3})|(?P<port>\b3[0-2]\d{3}\b)|(?P<gen>\b[a-z0-9.-]*-[bcdfghjklmnpqrstvwxz2456789]{5}\b)|(?P<hash>\b[bcdfghjklmnpqrstvwxz2456789]{8,10}\b)|(?P<rv>[Vv]ersion: "?\d+(?: \(\d+\))?|current: \d+|record \(\d+\)|recondition \(\d+|resourceVersion\\":\\"\d+|hash=[0-9A-F]+)"#;
 const CLAIM_TIMES: [&str; 4] = ["exp", "iat", "nbf", "warnafter"];
-const SORTS: [&str; 6] = ["uid", "time", "ip", "port", "gen", "rv"];
+const SORTS: [&str; 7] = ["uid", "time", "ip", "port", "gen", "hash", "rv"];
 
 /// What is known so far about which of our values stands for which recorded one.
 pub(crate) struct Comparison {

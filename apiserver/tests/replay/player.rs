@@ -39,7 +39,7 @@ fn accept(word: &str) -> &str {
     }
 }
 
-/// How long a step is asked again that has `until`.
+/// How long a step is asked again that has `until`, if it does not say it by `within`.
 const UNTIL_MAX: Duration = Duration::from_secs(10);
 
 struct Player {
@@ -66,8 +66,10 @@ pub(crate) async fn play(script: &str, server: Server) -> BTreeMap<String, Value
             step["raw"] = json!(spelled(body));
         }
         let step = &step;
-        let title = ["note", "do", "collect"].iter().find_map(|name| step[*name].as_str()).unwrap_or_default();
-        if let Some(record) = player.step(step).await {
+        let title = ["note", "show", "do", "collect"].iter().find_map(|name| step[*name].as_str()).unwrap_or_default();
+        if let Some(mut record) = player.step(step).await {
+            record["show"] = json!(step["show"].is_string());
+            record["order"] = step["order"].clone();
             records.insert(format!("{:03} {title}", number + 1), record);
         }
     }
@@ -109,11 +111,17 @@ impl Player {
             return None;
         }
         let until = &step["until"];
-        let deadline = tokio::time::Instant::now() + UNTIL_MAX;
+        let within = step["within"].as_u64().map_or(UNTIL_MAX, Duration::from_secs);
+        let deadline = tokio::time::Instant::now() + within;
         loop {
+            if step["kubelet"] == true {
+                self.tend_pods().await;
+            }
             let response = self.server.handle(self.request(step)).await;
-            let record = self.answer(step, response).await;
-            if settled(until, &record["response"]) || tokio::time::Instant::now() > deadline {
+            let mut record = self.answer(step, response).await;
+            let settled = settled(until, &record["response"]);
+            if settled || tokio::time::Instant::now() > deadline {
+                record["settled"] = json!(settled);
                 return Some(record);
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -140,7 +148,8 @@ impl Player {
     }
 
     fn request(&self, step: &Value) -> http::Request<Full<Bytes>> {
-        let line = self.fill(&step["do"]);
+        let shown = step["show"].as_str().map(|path| json!(format!("GET {path}")));
+        let line = self.fill(shown.as_ref().unwrap_or(&step["do"]));
         let (method, target) = line.as_str().unwrap().split_once(' ').unwrap();
         let target = target.replace(' ', "%20").replace('"', "%22").replace('<', "%3C").replace('>', "%3E");
         let mut request = http::Request::builder().method(method).uri(target).header("User-Agent", "golden/1");
@@ -161,6 +170,37 @@ impl Player {
             request = request.header("Content-Type", media(step["type"].as_str().unwrap_or("json")));
         }
         request.body(Full::new(Bytes::from(body.unwrap_or_default()))).unwrap()
+    }
+
+    /// What kubelets do: pods that are bound run, and are ready unless their name begins with `slow`; pods that are to end
+    /// have ended, unless it begins with `stubborn`.
+    async fn tend_pods(&mut self) {
+        let list = self.request(&json!({"do": "GET /api/v1/pods"}));
+        let response = self.server.handle(list).await;
+        let pods = self.answer(&json!({}), response).await["response"]["body"]["items"].clone();
+        for (number, pod) in pods.as_array().into_iter().flatten().enumerate() {
+            let metadata = &pod["metadata"];
+            let name = metadata["name"].as_str().unwrap_or_default();
+            let path = format!("/api/v1/namespaces/{}/pods/{name}", metadata["namespace"].as_str().unwrap_or_default());
+            let ending = metadata["deletionTimestamp"].is_string();
+            let step = if ending && !name.starts_with("stubborn") {
+                json!({"do": format!("DELETE {path}"), "raw": r#"{"gracePeriodSeconds": 0}"#})
+            } else if !ending && pod["spec"]["nodeName"].is_string() && pod["status"]["phase"] == "Pending" {
+                let address = format!("10.244.0.{}", number + 2);
+                let since = "2026-01-01T00:00:00Z";
+                let ready = if name.starts_with("slow") { "False" } else { "True" };
+                let condition =
+                    |kind: &str, status: &str| json!({"type": kind, "status": status, "lastTransitionTime": since});
+                let status = json!({"phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
+                    "conditions": [condition("PodScheduled", "True"), condition("Ready", ready)]});
+                json!({"do": format!("PATCH {path}/status"), "type": "merge", "raw": json!({"status": status}).to_string()})
+            } else {
+                continue;
+            };
+            let response = self.server.handle(self.request(&step)).await;
+            // It may have gone in the meantime.
+            self.answer(&step, response).await;
+        }
     }
 
     async fn answer(&mut self, step: &Value, response: http::Response<apiserver::server::Body>) -> Value {

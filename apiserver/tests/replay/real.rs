@@ -35,6 +35,8 @@ struct Programs {
     dir: PathBuf,
     etcd: Mutex<Child>,
     api: Mutex<Child>,
+    /// Controllers and scheduler, if they were asked for.
+    more: Mutex<Vec<Child>>,
     etcd_port: u16,
     port: u16,
     token: String,
@@ -42,6 +44,10 @@ struct Programs {
 
 impl Drop for Programs {
     fn drop(&mut self) {
+        for child in self.more.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
         for child in [&self.api, &self.etcd] {
             let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
             // One that has ended by itself cannot be killed, and need not be.
@@ -119,7 +125,7 @@ impl RealServer {
         let etcd = Mutex::new(start_etcd(assets, &dir, etcd_port, peer)?);
         let api = Mutex::new(start_api(assets, &dir, etcd_port, port)?);
         let assets = assets.to_path_buf();
-        let programs = Arc::new(Programs { assets, dir, etcd, api, etcd_port, port, token });
+        let programs = Arc::new(Programs { assets, dir, etcd, api, more: Mutex::default(), etcd_port, port, token });
         programs.ready().await?;
         let forgetting = Arc::downgrade(&programs);
         let other = Other {
@@ -142,6 +148,44 @@ impl RealServer {
     #[allow(dead_code, reason = "only the bench asks")]
     pub(crate) fn processes(&self) -> [u32; 2] {
         [&self.programs.api, &self.programs.etcd].map(|child| child.lock().unwrap_or_else(PoisonError::into_inner).id())
+    }
+
+    /// Starts the controllers and the scheduler beside it; nodes that are not heard of for so long are unknown.
+    ///
+    /// # Errors
+    /// A program is missing.
+    #[allow(dead_code, reason = "only stories need them")]
+    pub(crate) fn start_controllers(&self, node_grace: u64) -> Result<()> {
+        let Programs { assets, dir, .. } = &*self.programs;
+        let kubeconfig = self.kubeconfig.display();
+        let common = [
+            format!("--kubeconfig={kubeconfig}"),
+            format!("--authentication-kubeconfig={kubeconfig}"),
+            format!("--authorization-kubeconfig={kubeconfig}"),
+            "--bind-address=127.0.0.1".into(),
+            "--leader-elect=false".into(),
+        ];
+        let file = |name: &str| dir.join(name).display().to_string();
+        let (secure, other) = (free_port()?, free_port()?);
+        let manager = [
+            format!("--secure-port={secure}"),
+            format!("--root-ca-file={}", file("certs/apiserver.crt")),
+            format!("--service-account-private-key-file={}", file("sa.key")),
+            "--allocate-node-cidrs=true".into(),
+            "--cluster-cidr=10.244.0.0/16".into(),
+            "--service-cluster-ip-range=10.96.0.0/16".into(),
+            format!("--node-monitor-grace-period={node_grace}s"),
+            format!("--node-startup-grace-period={node_grace}s"),
+            "--node-monitor-period=1s".into(),
+            "--kube-api-qps=1000".into(),
+            "--kube-api-burst=1000".into(),
+            "--authentication-tolerate-lookup-failure=true".into(),
+        ];
+        let scheduler = [format!("--secure-port={other}"), "--authentication-tolerate-lookup-failure=true".into()];
+        let mut more = self.programs.more.lock().unwrap_or_else(PoisonError::into_inner);
+        more.push(spawn(assets, dir, "kube-controller-manager", &[&common[..], &manager].concat())?);
+        more.push(spawn(assets, dir, "kube-scheduler", &[&common[..], &scheduler].concat())?);
+        Ok(())
     }
 
     /// Version of the server, such as `v1.34.4`.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use nix::libc;
 use nix::pty::{Winsize, openpty};
-use support::Harness;
+use support::{Cluster, Harness};
 
 /// A pod with the programs of the machine, since images here have no shell; one container reads what is typed, one has a
 /// terminal. Both answer HTTP.
@@ -57,18 +57,6 @@ spec:
   - {name: lib, hostPath: {path: /usr/lib}}
   - {name: lib64, hostPath: {path: /usr/lib64}}
 "#;
-
-/// A cluster that goes with the test, also with one that fails.
-struct Cluster<'a>(&'a Harness, &'a str);
-
-impl Drop for Cluster<'_> {
-    fn drop(&mut self) {
-        let down = self.0.command("down", self.1).output();
-        if !std::thread::panicking() {
-            assert!(down.unwrap().status.success());
-        }
-    }
-}
 
 /// kubectl against one cluster, over one protocol.
 struct Kubectl<'a> {

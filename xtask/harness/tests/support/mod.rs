@@ -54,3 +54,15 @@ impl Harness {
         output
     }
 }
+
+/// A cluster that goes with the test, also with one that fails.
+pub(crate) struct Cluster<'a>(pub(crate) &'a Harness, pub(crate) &'a str);
+
+impl Drop for Cluster<'_> {
+    fn drop(&mut self) {
+        let down = self.0.command("down", self.1).output();
+        if !std::thread::panicking() {
+            assert!(down.unwrap().status.success());
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Stories: what controllers make of objects. A story is a script in which pods are run by kubelets that are played here;
+//! what it shows at its end is compared, and of its watches the order in which states were seen.
+
+#![allow(clippy::unwrap_used, reason = "test code: a broken story or recording ends the test")]
+#![allow(dead_code, reason = "not every test plays stories")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use apiserver::controllers::{ControllerOptions, run};
+use apiserver::{ApiServer, Options};
+use serde_json::{Map, Value, json};
+
+use super::compare::Comparison;
+use super::player::play;
+use super::server::Server;
+
+/// What a story says of the cluster that it is played in.
+pub(crate) struct Setting {
+    /// After how many seconds a node that is not heard of is unknown.
+    pub(crate) node_grace: u64,
+}
+
+impl Setting {
+    pub(crate) fn of(story: &str) -> Self {
+        let story: Value = serde_yaml::from_str(story).unwrap();
+        Self { node_grace: story["nodeGrace"].as_u64().unwrap_or(50) }
+    }
+}
+
+/// Plays a story against our server with our controllers.
+pub(crate) async fn play_ours(story: &str) -> BTreeMap<String, Value> {
+    let server = ApiServer::start(Options { seed: 7, ..Options::default() }).unwrap();
+    let grace = Duration::from_secs(Setting::of(story).node_grace);
+    let options = ControllerOptions {
+        cluster_range: Some("10.244.0.0/16".parse().unwrap()),
+        root_ca: Some("CA".into()),
+        node_grace: grace,
+        node_startup_grace: grace,
+        ..ControllerOptions::default()
+    };
+    let mut controllers = tokio::task::JoinSet::new();
+    controllers.spawn(run(server.clone(), options));
+    let records = play(story, Server::Ours(server)).await;
+    controllers.shutdown().await;
+    records
+}
+
+/// Labels of the steps, with what differs.
+pub(crate) fn compare(
+    name: &str,
+    story: &str,
+    theirs: &[Value],
+    ours: &BTreeMap<String, Value>,
+) -> Vec<(String, Vec<String>)> {
+    let mut comparison = Comparison::new(story);
+    let unsettled = unsettled(ours).into_iter();
+    let mut report: Vec<_> =
+        unsettled.map(|step| (format!("{name}: {step}"), vec!["what is waited for did not come".into()])).collect();
+    for record in theirs {
+        let step = record["step"].as_str().unwrap();
+        let differences = match ours.get(step) {
+            Some(seen) => comparison.exchange(record, &reduced(seen)),
+            None => vec!["was not played".into()],
+        };
+        report.push((format!("{name}: {step}"), differences));
+    }
+    report
+}
+
+/// What of a story's records is compared, and kept.
+pub(crate) fn kept(records: &BTreeMap<String, Value>) -> Vec<Value> {
+    let shown = records.iter().filter(|(_, record)| record["show"] == true || !record["order"].is_null());
+    let with_step = |(step, record): (&String, &Value)| {
+        let mut record = reduced(record);
+        record["step"] = json!(step);
+        record
+    };
+    shown.map(with_step).collect()
+}
+
+/// Steps that have waited for something in vain: what is shown after them is of another moment.
+pub(crate) fn unsettled(records: &BTreeMap<String, Value>) -> Vec<String> {
+    records.iter().filter(|(_, record)| record["settled"] == false).map(|(step, _)| step.clone()).collect()
+}
+
+pub(crate) fn recorded(path: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// A record without what two runs of the same controllers differ in: revisions, who wrote what when, and the order of what
+/// has a generated name.
+fn reduced(record: &Value) -> Value {
+    let mut response = record["response"].clone();
+    if let Some(paths) = record["order"].as_array() {
+        let events = response["events"].as_array().cloned().unwrap_or_default();
+        let mut seen: Vec<Value> = Vec::new();
+        let mut last = BTreeMap::new();
+        for event in events.iter().filter(|event| event["type"] != "BOOKMARK") {
+            let state: Vec<&Value> =
+                paths.iter().map(|path| event.pointer(path.as_str().unwrap()).unwrap_or(&Value::Null)).collect();
+            // What one object goes on to be without a change that is asked about is as often as it happens to be written.
+            let state = json!([event["type"] == "DELETED", state]);
+            if last.insert(event["object"]["metadata"]["uid"].to_string(), state.clone()).as_ref() != Some(&state) {
+                seen.push(state);
+            }
+        }
+        return json!({"response": {"body": seen}});
+    }
+    let mut body = response["body"].take();
+    strip(&mut body);
+    if let Some(items) = body["items"].as_array_mut() {
+        let mask = regex::Regex::new(MASKED).unwrap();
+        items.sort_by_cached_key(|item| mask.replace_all(&item.to_string(), "*").into_owned());
+    }
+    json!({"response": {"code": response["code"], "body": body}})
+}
+
+/// Uids, times, generated endings and addresses.
+const MASKED: &str = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\d{4}-\d\d-\d\dT[\d:.]+Z|\b[bcdfghjklmnpqrstvwxz2456789]{8,10}\b|-[bcdfghjklmnpqrstvwxz2456789]{5}\b|10\.96\.\d+\.\d+";
+
+fn strip(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(strip),
+        Value::Object(fields) => {
+            let slice = fields.contains_key("endpoints");
+            if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut).filter(|_| slice) {
+                // Of slices it counts how many pods' changes came together in one write.
+                metadata.remove("generation");
+            }
+            if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
+                forget(metadata);
+            }
+            if let Some(authority) = fields.get_mut("ca.crt") {
+                *authority = json!("<authority>");
+            }
+            // Writes that change nothing else are how many they happen to be.
+            fields.remove("lastUpdateTime");
+            fields.values_mut().for_each(strip);
+        }
+        // Kubelets give addresses in the order in which they find pods.
+        Value::String(text) if text.starts_with("10.244.0.") && !text.contains('/') => *text = "<pod>".into(),
+        _ => {}
+    }
+}
+
+fn forget(metadata: &mut Map<String, Value>) {
+    for name in ["resourceVersion", "managedFields"] {
+        metadata.remove(name);
+    }
+    let annotations = metadata.get_mut("annotations").and_then(Value::as_object_mut);
+    if let Some(annotations) = annotations {
+        annotations.remove("endpoints.kubernetes.io/last-change-trigger-time");
+        if annotations.is_empty() {
+            metadata.remove("annotations");
+        }
+    }
+}
