@@ -87,14 +87,13 @@ async fn carry(socket: WebSocket, bytes: DuplexStream) {
     let (mut read, mut write) = tokio::io::split(bytes);
     let inward = async {
         while let Some(Ok(message)) = receiver.next().await {
-            match message {
-                Message::Binary(data) => {
-                    if write.write_all(&data).await.is_err() {
-                        break;
-                    }
-                }
-                Message::Close(_) => break,
-                _ => {}
+            let goes_on = match message {
+                Message::Binary(data) => write.write_all(&data).await.is_ok(),
+                Message::Close(_) => false,
+                _ => true,
+            };
+            if !goes_on {
+                break;
             }
         }
         // The other end is in this process, and sees it.
