@@ -41,6 +41,9 @@ fn label_complaints() {
     let error = |text| LabelSelector::parse(text).unwrap_err();
     assert_eq!(error("a=b=c"), "found '=', expected: ',' or 'end of string'");
     assert_eq!(error("app in a"), "unable to parse requirement: found 'a' expected: '('");
+    let unended = "unable to parse requirement: found '', expected: ";
+    assert_eq!(error("app in ("), format!("{unended}',', ')' or identifier"));
+    assert_eq!(error("app in (a"), format!("{unended}',', or ')'"));
     assert_eq!(error("a,"), "found '', expected: identifier after ','");
 }
 

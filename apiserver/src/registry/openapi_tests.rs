@@ -45,3 +45,26 @@ fn numbers_or_strings_are_said_in_plain_words() {
     assert_eq!(port["anyOf"], json!([{"type": "integer"}, {"type": "string"}]));
     assert!(schema["properties"]["metadata"]["allOf"][0]["$ref"].is_string());
 }
+
+#[test]
+fn old_clients_find_the_kind_of_a_resource_in_its_list_of_all_namespaces() {
+    let registry = registry();
+    let body: Value = serde_json::from_slice(&document(&registry, "", "v1").unwrap().text).unwrap();
+    let list = &body["paths"]["/api/v1/configmaps"]["get"];
+    assert_eq!(list["x-kubernetes-group-version-kind"]["kind"], "ConfigMap");
+    assert!(
+        body["paths"]["/api/v1/nodes"]["post"].is_object(),
+        "what has no namespace has one list, and more than that"
+    );
+}
+
+/// The bytes are what `protoc` makes of the same `openapi.v2.Document`.
+#[test]
+fn old_clients_get_a_second_version_in_protobuf() {
+    let (media, bytes) = v2("application/com.github.proto-openapi.spec.v2@v1.0+protobuf");
+    assert_eq!(media, "application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
+    assert_eq!(&bytes[..], b"\x0a\x032.0\x12\x12\x0a\x0aKubernetes\x12\x041.34\x42\x00\x4a\x00");
+    let (media, bytes) = v2("application/json");
+    let body: Value = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!((media, body["swagger"].as_str()), ("application/json", Some("2.0")));
+}

@@ -233,3 +233,7 @@ fn read_config(call: &Call) -> Outcome<Value> {
     }
     Ok(config)
 }
+
+#[cfg(test)]
+#[path = "patch_tests.rs"]
+mod tests;
