@@ -67,7 +67,10 @@ pub(crate) async fn play(script: &str, server: Server) -> BTreeMap<String, Value
         }
         let step = &step;
         let title = ["note", "do", "collect"].iter().find_map(|name| step[*name].as_str()).unwrap_or_default();
-        if let Some(record) = player.step(step).await {
+        if let Some(mut record) = player.step(step).await {
+            if step["shape"] == true {
+                record["shape"] = json!(true);
+            }
             records.insert(format!("{:03} {title}", number + 1), record);
         }
     }
