@@ -34,7 +34,7 @@ const RESOURCES: [(&str, &[&str], &[&str]); 10] = [
 const SUBRESOURCES: [(&str, &str, &str); 2] = [("", "pods", "ephemeralcontainers"), ("", "pods", "resize")];
 
 /// Paths that are no resources; each also stands for what is below it.
-const PATHS: [&str; 5] = ["/.well-known/openid-configuration", "/debug", "/metrics", "/openapi/v2", "/openid/v1/jwks"];
+const PATHS: [&str; 4] = ["/.well-known/openid-configuration", "/debug", "/metrics", "/openid/v1/jwks"];
 
 /// The refusal of a resource that is not served here, if a real server has it.
 pub fn resource(group: &str, version: &str, plural: &str) -> Option<Failure> {

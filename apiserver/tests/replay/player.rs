@@ -70,6 +70,9 @@ pub(crate) async fn play(script: &str, server: Server) -> BTreeMap<String, Value
         if let Some(mut record) = player.step(step).await {
             record["show"] = json!(step["show"].is_string());
             record["order"] = step["order"].clone();
+            if step["shape"] == true {
+                record["shape"] = json!(true);
+            }
             records.insert(format!("{:03} {title}", number + 1), record);
         }
     }
