@@ -263,6 +263,35 @@ fn a_link_whose_device_is_gone_is_told_from_one_that_works() {
 }
 
 #[test]
+fn links_that_somebody_removes_are_attached_again() {
+    let Some(mut world) = World::new("relink") else { return };
+    tcp_server(&world.b, POD_B, 8080);
+    world.serve("web", Tcp, 80, &[at(POD_B, 8080)]);
+    let repair = |world: &mut World| {
+        let World { node, datapath, .. } = world;
+        node.run(|| datapath.repair_links().unwrap())
+    };
+    assert_eq!(repair(&mut world), Vec::<String>::new(), "nothing was removed");
+    for name in ["from_pod@lxca", "to_lo@lo", "from_netdev@eth0"] {
+        std::fs::remove_file(world.datapath.pins().join("links").join(name)).unwrap();
+    }
+    let by_pods_program = |world: &World| {
+        // Without it the next program on the way translates, if there is one.
+        drop(dial(&world.a, None, at(VIP, 80)));
+        world.counter("from-pod", "service-new")
+    };
+    assert_eq!(by_pods_program(&world), 0, "it is detached");
+    assert_eq!(repair(&mut world), ["from_netdev@eth0", "from_pod@lxca", "to_lo@lo"]);
+    assert_eq!(repair(&mut world), Vec::<String>::new());
+    assert_eq!(by_pods_program(&world), 1);
+    // A device that is gone misses nothing; another one of its name misses both.
+    world.node.run(|| portolan::cni::wire::remove("lxca").unwrap());
+    assert_eq!(repair(&mut world), Vec::<String>::new());
+    world.node.run(|| portolan::cni::wire::make("lxca", "eth0", &world.a.0, POD_A, 1500).map(drop).unwrap());
+    assert_eq!(repair(&mut world), ["from_pod@lxca", "to_pod@lxca"]);
+}
+
+#[test]
 fn both_entries_of_a_flow_that_has_just_begun_outlive_a_sweep() {
     let Some(mut world) = World::new("sweep") else { return };
     udp_server(&world.b, POD_B, 8080);

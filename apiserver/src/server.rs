@@ -25,7 +25,7 @@ use crate::clock::{Chance, Clock, RuntimeClock};
 use crate::failure::{Failure, Outcome};
 use crate::kinds::service::Allocations;
 use crate::proxy::{self, Way};
-use crate::registry::{Registry, discovery, openapi};
+use crate::registry::{Registry, discovery, elsewhere, openapi};
 use crate::request::{Accepted, Form, Query, Target, negotiate};
 use crate::schema::builtin;
 use crate::state::State;
@@ -156,7 +156,7 @@ impl ApiServer {
     pub(crate) fn cluster_roles(&self) -> (u64, Vec<Arc<Value>>) {
         let state = locked(&self.state);
         let storage = Arc::from(format!("{}/clusterroles", crate::auth::rbac::GROUP));
-        let roles: Vec<Arc<Value>> = state.store.list(&storage, "").map(|(_, role)| Arc::clone(role)).collect();
+        let roles: Vec<Arc<Value>> = state.store.list(&storage, "").map(|(_, role)| role).collect();
         let revision = |role: &Arc<Value>| role["metadata"]["resourceVersion"].as_str()?.parse().ok();
         (roles.iter().filter_map(revision).max().unwrap_or(0), roles)
     }
@@ -248,7 +248,7 @@ impl ApiServer {
             _ => false,
         };
         if !known {
-            return None;
+            return elsewhere::path(path).map(Err);
         }
         if *method != Method::GET {
             return Some(Err(Failure::method_not_allowed()));
@@ -329,10 +329,14 @@ impl ApiServer {
             },
             _ => None,
         };
-        Ok(match found {
-            Some(body) => encode(200, &body, accepted),
-            None => text(StatusCode::NOT_FOUND, "404 page not found\n"),
-        })
+        match (found, parts) {
+            (Some(body), _) => return Ok(encode(200, &body, accepted)),
+            (None, ["apis", group, version @ ..]) => {
+                elsewhere::group(group, version.first().unwrap_or(&"")).map_or(Ok(()), Err)?;
+            }
+            _ => {}
+        }
+        Ok(text(StatusCode::NOT_FOUND, "404 page not found\n"))
     }
 
     fn resource(
@@ -350,6 +354,9 @@ impl ApiServer {
             let found = state.registry.find(&target.group, &target.version, &target.resource);
             match found {
                 Some(resource) => Arc::clone(resource),
+                None if let Some(failure) = elsewhere::resource(&target.group, &target.version, &target.resource) => {
+                    return Err(failure.into());
+                }
                 None if !served_group(&state.registry, &target.group) => return Err(Refusal::NoPath),
                 None if custom_group(&state.registry, &target.group)
                     && state.registry.of_version(&target.group, &target.version).next().is_none() =>
@@ -394,6 +401,12 @@ impl ApiServer {
             return Ok(stream(watch));
         }
         let mut state = locked(&self.state);
+        if *method == Method::GET
+            && wanted == (Accepted { form: Form::Object, yaml: false })
+            && let Some(answer) = as_kept(&state, &call)?
+        {
+            return Ok(answer);
+        }
         let now = state.clock.now();
         let written = verb(&mut state, method, &call)?;
         drop(state);
@@ -405,6 +418,31 @@ impl ApiServer {
         }
         Ok(answer)
     }
+}
+
+/// The answer to a plain read of what is shown as it is kept.
+fn as_kept(state: &State, call: &Call) -> Outcome<Option<Response<Body>>> {
+    let (target, resource) = (&call.target, &call.resource);
+    let Some(form) = crate::verbs::text::Form::of(resource).filter(|_| target.subresource.is_empty()) else {
+        return Ok(None);
+    };
+    if target.name.is_empty() {
+        if !resource.allows("list") {
+            return Ok(None);
+        }
+        let list = form.list(resource, &read::page(state, call)?);
+        return Ok(list.map(|list| {
+            let mut answer = Response::new(list.boxed_unsync());
+            answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            answer
+        }));
+    }
+    if !resource.allows("get") || !call.query.get("resourceVersion").is_empty() {
+        return Ok(None);
+    }
+    let stored = state.store.stored(&State::key(resource, call.namespace(), &target.name));
+    let text = stored.and_then(|stored| form.object(stored));
+    Ok(text.map(|text| answer(200, "application/json", Bytes::from(format!("{text}\n")))))
 }
 
 /// Subresources that are acts.
@@ -438,7 +476,7 @@ fn verb(state: &mut State, method: &Method, call: &Call) -> Outcome<Written> {
             None if call.resource.custom.is_some() => {
                 return Err(Failure::not_found(&call.resource.group, &call.resource.plural, &call.target.name));
             }
-            None => return Err(Failure::no_such_resource()),
+            None => return Err(elsewhere::subresource(&call.resource, sub).unwrap_or_else(Failure::no_such_resource)),
             Some(found) if !found.verbs.contains(&name) => return Err(Failure::method_not_allowed()),
             Some(_) if sub == "status" => {}
             Some(_) if sub == "finalize" => return update::finalize(state, call),

@@ -39,14 +39,11 @@ impl State {
     /// The object, or 404.
     pub fn read(&self, resource: &Resource, namespace: &str, name: &str) -> Outcome<Arc<Value>> {
         let key = Self::key(resource, namespace, name);
-        match self.store.get(&key) {
-            Some(object) => Ok(Arc::clone(object)),
-            None => Err(Failure::not_found(&resource.group, &resource.plural, name)),
-        }
+        self.store.get(&key).ok_or_else(|| Failure::not_found(&resource.group, &resource.plural, name))
     }
 
     /// The namespace object.
-    pub fn namespace(&self, name: &str) -> Option<&Arc<Value>> {
+    pub fn namespace(&self, name: &str) -> Option<Arc<Value>> {
         let key = Key { resource: Arc::from("/namespaces"), namespace: String::new(), name: name.to_owned() };
         self.store.get(&key)
     }
@@ -58,7 +55,7 @@ impl State {
 
     /// Commits an object and keeps the books that follow from it.
     pub fn put(&mut self, key: Key, object: Value) -> Outcome<Arc<Value>> {
-        let before = self.store.get(&key).cloned();
+        let before = self.store.get(&key);
         let after = self.store.put(key.clone(), object).map_err(|error| Failure::unavailable(error.to_string()))?;
         self.allocations.follow(&key, before.as_deref(), Some(&after));
         self.access.follow(&key);
@@ -97,7 +94,7 @@ impl State {
     /// Definitions of a group.
     fn definitions(&self, group: &Value) -> Vec<Arc<Value>> {
         let storage: Arc<str> = Arc::from(definition::STORAGE);
-        let all = self.store.list(&storage, "").map(|(_, object)| Arc::clone(object));
+        let all = self.store.list(&storage, "").map(|(_, object)| object);
         all.filter(|definition| definition["spec"]["group"] == *group).collect()
     }
 
@@ -106,9 +103,9 @@ impl State {
         let Some((group, plural)) = storage.split_once('/') else { return Ok(()) };
         let name = format!("{plural}.{group}");
         let key = Key { resource: Arc::from(definition::STORAGE), namespace: String::new(), name };
-        let Some(found) = self.store.get(&key).cloned() else { return Ok(()) };
+        let Some(found) = self.store.get(&key) else { return Ok(()) };
         let ends = found["metadata"]["deletionTimestamp"].is_string();
-        if !ends || self.store.list(storage, "").next().is_some() {
+        if !ends || self.store.list_stored(storage, "").next().is_some() {
             return Ok(());
         }
         let rest = definition::without_cleanup(&found, &self.now());
@@ -122,7 +119,7 @@ impl State {
 
     /// Deletes an object; the answer carries the revision of the delete.
     pub fn remove(&mut self, key: &Key) -> Outcome<Option<Arc<Value>>> {
-        let before = self.store.get(key).cloned();
+        let before = self.store.get(key);
         let gone = self.store.delete(key).map_err(|error| Failure::unavailable(error.to_string()))?;
         self.allocations.follow(key, before.as_deref(), None);
         self.access.follow(key);
@@ -149,16 +146,23 @@ impl State {
     /// Serves what the stored definitions say.
     pub fn rebuild_custom(&mut self) {
         let storage: Arc<str> = Arc::from(definition::STORAGE);
-        let custom = self.store.list(&storage, "").flat_map(|(_, object)| definition::resources(object)).collect();
+        let custom = self.store.list(&storage, "").flat_map(|(_, object)| definition::resources(&object)).collect();
         self.registry.set_custom(custom);
     }
 
     /// Rebuilds what follows from the stored objects, after the log was replayed.
     pub fn restore(&mut self) {
         let services: Arc<str> = Arc::from("/services");
-        let stored: Vec<_> = self.store.list(&services, "").map(|(k, o)| (k.clone(), Arc::clone(o))).collect();
-        for (key, object) in stored {
-            self.allocations.follow(&key, None, Some(&object));
+        for (key, object) in self.store.list(&services, "") {
+            self.allocations.follow(key, None, Some(&object));
+        }
+        let definitions: Arc<str> = Arc::from(definition::STORAGE);
+        let served = self
+            .store
+            .list(&definitions, "")
+            .map(|(key, object)| (definition::instances(&object), self.store.made_at(key).unwrap_or_default()));
+        for (instances, since) in served.collect::<Vec<_>>() {
+            self.store.begin_at(&instances, since);
         }
         self.rebuild_custom();
     }
@@ -195,7 +199,7 @@ impl State {
 
     /// Stores an object with an identity, unless one is there.
     pub fn make(&mut self, key: Key, mut object: Value) -> Outcome<()> {
-        if self.store.get(&key).is_none() {
+        if self.store.stored(&key).is_none() {
             object["metadata"]["uid"] = json!(self.chance.uid());
             object["metadata"]["creationTimestamp"] = json!(self.now());
             self.put(key, object)?;

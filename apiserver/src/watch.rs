@@ -17,9 +17,9 @@ use tokio::time::{Instant, sleep_until};
 use crate::failure::{Failure, Outcome};
 use crate::request::Form;
 use crate::state::State;
-use crate::store::{Event, at_revision};
+use crate::store::{Change, Key, Stored, at_revision};
 use crate::verbs::read::asked_revision;
-use crate::verbs::{Call, Selection, in_version, locked};
+use crate::verbs::{Call, Selection, in_version, locked, text};
 use crate::view::{Include, bookmark, render_event};
 
 /// Events that are read from the history at once.
@@ -37,6 +37,8 @@ pub struct Watch {
     selection: Selection,
     form: Form,
     include: Include,
+    /// How objects are kept, if they are shown as that.
+    kept: Option<text::Form>,
     bookmarks: bool,
     cursor: u64,
     head: Receiver<u64>,
@@ -71,6 +73,7 @@ impl Watch {
             state: Arc::clone(shared),
             selection,
             form,
+            kept: text::Form::of(&call.resource).filter(|_| form == Form::Object),
             include: Include::parse(call.query.get("includeObject")),
             bookmarks,
             cursor: current,
@@ -102,22 +105,29 @@ impl Watch {
 
     fn load_initial(&mut self, state: &State) {
         let storage = Arc::clone(&self.call.resource.storage);
-        let objects: Vec<Arc<Value>> =
-            state.store.list(&storage, self.call.namespace()).map(|(_, object)| Arc::clone(object)).collect();
-        let now = state.clock.now();
-        for object in objects {
-            if self.selected(&object) {
-                self.push("ADDED", in_version(&object, &self.call.resource), now);
+        let call = Arc::clone(&self.call);
+        for (key, stored) in state.store.list_stored(&storage, call.namespace()) {
+            if self.selected(state, key, stored) {
+                self.push("ADDED", stored, state);
             }
         }
     }
 
-    fn selected(&self, object: &Value) -> bool {
+    fn selected(&self, state: &State, key: &Key, stored: &Stored) -> bool {
         let name = &self.call.target.name;
-        (name.is_empty() || object["metadata"]["name"] == name.as_str()) && self.selection.matches(object)
+        (name.is_empty() || key.name == *name)
+            && (self.selection.is_empty() || self.selection.matches(&state.store.tree(stored)))
     }
 
-    fn push(&mut self, kind: &str, object: Value, now: jiff::Timestamp) {
+    fn push(&mut self, kind: &str, stored: &Stored, state: &State) {
+        match self.kept.as_ref().and_then(|form| form.object(stored)) {
+            Some(text) => self.ready.push_back(text::event(kind, text)),
+            None => self.push_tree(kind, &state.store.tree(stored), state.clock.now()),
+        }
+    }
+
+    fn push_tree(&mut self, kind: &str, object: &Value, now: jiff::Timestamp) {
+        let object = in_version(object, &self.call.resource);
         let view = render_event(object, self.form, self.include, &self.call.resource, now, self.first);
         self.first = false;
         self.push_line(&json!({"type": kind, "object": view}));
@@ -143,10 +153,9 @@ impl Watch {
         match state.store.watched_after(&resource, self.cursor, BATCH) {
             Ok(events) => {
                 let whole = events.len() < BATCH;
-                let now = state.clock.now();
-                for event in &events {
-                    self.cursor = event.revision;
-                    self.push_event(event, now);
+                for change in &events {
+                    self.cursor = change.revision;
+                    self.push_change(change, &state);
                 }
                 if whole {
                     self.cursor = state.store.revision();
@@ -159,21 +168,24 @@ impl Watch {
         }
     }
 
-    fn push_event(&mut self, event: &Event, now: jiff::Timestamp) {
+    fn push_change(&mut self, change: &Change, state: &State) {
         let namespace = self.call.namespace();
-        if !namespace.is_empty() && event.key.namespace != namespace {
+        if !namespace.is_empty() && change.key.namespace != namespace {
             return;
         }
-        let before = event.before.as_ref().filter(|object| self.selected(object));
-        let after = event.after.as_ref().filter(|object| self.selected(object));
-        let (kind, object) = match (before, after) {
-            (None, Some(after)) => ("ADDED", Value::clone(after)),
-            (Some(_), Some(after)) => ("MODIFIED", Value::clone(after)),
+        let selected = |stored: &&Arc<Stored>| self.selected(state, &change.key, stored);
+        let before = change.before.as_ref().filter(selected);
+        let after = change.after.as_ref().filter(selected);
+        match (before, after) {
+            (None, Some(after)) => self.push("ADDED", after, state),
+            (Some(_), Some(after)) => self.push("MODIFIED", after, state),
             // It is gone for this watcher: as it was, at the revision at which it went.
-            (Some(before), None) => ("DELETED", at_revision(before, event.revision)),
-            (None, None) => return,
-        };
-        self.push(kind, in_version(&object, &self.call.resource), now);
+            (Some(before), None) => {
+                let gone = at_revision(&state.store.tree(before), change.revision);
+                self.push_tree("DELETED", &gone, state.clock.now());
+            }
+            (None, None) => {}
+        }
     }
 
     /// The next line; nothing when the watch has ended.

@@ -87,6 +87,18 @@ async fn another_corpus_is_reported() {
     assert!(all > 0, "nothing to replay in {}", root.display());
 }
 
+/// Explanations that explain nothing are told.
+#[test]
+fn stale_explanations_are_seen() {
+    let explained = Explained::parse("# about\na: 1 -- why\na: 2 -- why\na: 9 -- why\nb: 1 -- why\n");
+    let differs = |step: &str| (step.to_owned(), vec!["x".to_owned()]);
+    let mut verdict = Verdict::default();
+    explained.judge(&[differs("a: 1"), ("a: 2".into(), Vec::new()), differs("a: 3")], &mut verdict);
+    assert_eq!(verdict.stale, ["a: 9 (there is no such step)", "a: 2"]);
+    assert_eq!((verdict.unexplained.len(), verdict.explained.len()), (1, 1));
+    assert!(!verdict.is_good());
+}
+
 /// The comparison itself is not blind.
 #[test]
 fn differences_are_seen() {

@@ -47,6 +47,8 @@ const SNAT_PORTS: (u16, u16) = (32768, 65535);
 const NODE_PORTS: (u16, u16) = (30000, 32767);
 /// How often own addresses are looked at: an added one serves NodePorts within this time.
 const ADDRESS_PERIOD: Duration = Duration::from_secs(1);
+/// How often the links are looked at: without one, traffic goes another way or nowhere.
+const LINKS_PERIOD: Duration = Duration::from_secs(1);
 /// How often the kernel's maps are compared with what was written, and flows are swept. A difference means that
 /// somebody else wrote; that is rare, and the comparison reads all entries.
 const AUDIT_PERIOD: Duration = Duration::from_secs(30);
@@ -123,6 +125,7 @@ async fn serve(shared: Arc<Shared>) -> Result<()> {
     tasks.spawn(services::run(services, services_synced));
     tasks.spawn(own_addresses(shared.clone()));
     tasks.spawn(sweep_flows(shared.clone()));
+    tasks.spawn(keep_links(shared.clone()));
     let ready = async {
         nodes_ready.await.context("the node loop ended")?;
         services_ready.await.context("the service loop ended")?;
@@ -221,6 +224,19 @@ async fn own_addresses(shared: Arc<Shared>) -> Result<()> {
     loop {
         tick.tick().await;
         shared.health.note("own-addresses", nodes::refresh_own_addresses(&shared).await);
+    }
+}
+
+async fn keep_links(shared: Arc<Shared>) -> Result<()> {
+    let mut tick = tokio::time::interval(LINKS_PERIOD);
+    loop {
+        tick.tick().await;
+        let repaired = shared.datapath.lock().await.repair_links();
+        if let Some(links) = shared.health.note("links", repaired)
+            && !links.is_empty()
+        {
+            tracing::warn!(?links, "links were removed by somebody else; attached them again");
+        }
     }
 }
 

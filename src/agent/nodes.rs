@@ -16,6 +16,7 @@ use portolan_ebpf::{NODE_ADDR_LOCAL, NODE_ADDR_REMOTE};
 use tokio::sync::oneshot;
 
 use super::Shared;
+use crate::k8s::backoff::WatchBackoff;
 use crate::node::devices;
 use crate::node::routes::{self, Peer};
 use crate::sys::netlink::Netlink;
@@ -24,7 +25,7 @@ use crate::telemetry::health::Health;
 /// Waits until this node has a podCIDR, and returns it.
 pub(super) async fn wait_for_pod_cidr(api: &Api<Node>, name: &str) -> Result<Ipv4Net> {
     let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut nodes = watcher::watcher(api.clone(), only).default_backoff().applied_objects().boxed();
+    let mut nodes = watcher::watcher(api.clone(), only).backoff(WatchBackoff::default()).applied_objects().boxed();
     let mut said = false;
     while let Some(node) = nodes.next().await {
         match node.map(|node| pod_cidr(&node)) {
@@ -132,7 +133,7 @@ pub async fn run(
     let mut synced = Some(synced);
     let mut nodes = Nodes::default();
     let api = Api::<Node>::all(client);
-    let mut events = watcher::watcher(api, watcher::Config::default()).default_backoff().boxed();
+    let mut events = watcher::watcher(api, watcher::Config::default()).backoff(WatchBackoff::default()).boxed();
     let mut repair = tokio::time::interval(ROUTES_PERIOD);
     // What follows the nodes does not do so yet, or not any more.
     let mut behind = false;

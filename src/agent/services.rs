@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::AUDIT_PERIOD;
 use crate::api::strings::{LABEL_HEADLESS, LABEL_SERVICE_NAME, LABEL_SERVICE_PROXY_NAME};
 use crate::datapath::ServiceMaps;
+use crate::k8s::backoff::WatchBackoff;
 use crate::telemetry::health::Health;
 
 /// A write to the maps that failed is tried again after this time, or with the next event.
@@ -61,8 +62,10 @@ pub async fn run<M: ServiceMaps>(this: Services<M>, synced: oneshot::Sender<()>)
     let mut synced = Some(synced);
     // kube-proxy's selection: not headless ones, not another proxy's.
     let ours = watcher::Config::default().labels(&format!("!{LABEL_HEADLESS},!{LABEL_SERVICE_PROXY_NAME}"));
-    let services = watcher::watcher(Api::<ApiService>::all(this.client.clone()), ours.clone()).default_backoff();
-    let slices = watcher::watcher(Api::<EndpointSlice>::all(this.client.clone()), ours).default_backoff();
+    let services =
+        watcher::watcher(Api::<ApiService>::all(this.client.clone()), ours.clone()).backoff(WatchBackoff::default());
+    let slices =
+        watcher::watcher(Api::<EndpointSlice>::all(this.client.clone()), ours).backoff(WatchBackoff::default());
     let mut events = futures::stream::select(
         services.map(|event| event.map(Event::Service)),
         slices.map(|event| event.map(Event::Slice)),

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
@@ -11,10 +11,70 @@ use aya::programs::{CgroupAttachMode, LinkOrder, TcAttachType};
 use aya::sys::SyscallError;
 
 use super::programs::Programs;
-use crate::sys::bpf;
+use crate::sys::bpf::{self, LinkTarget};
 
 /// File name of a pinned link.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LinkName(pub String);
+
+/// What a program is attached to.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    /// A device, in one direction.
+    Device(String, TcAttachType),
+    /// A cgroup, by its directory.
+    Cgroup(PathBuf),
+}
+
+impl Place {
+    /// Attaches the program here, or replaces the program of the link that is pinned for it.
+    ///
+    /// # Errors
+    /// If the device or cgroup is gone, or the kernel refuses.
+    pub(super) fn attach(&self, programs: &mut Programs, pins: &Path, program: &str) -> Result<()> {
+        match self {
+            Self::Device(device, direction) => attach_tcx(programs, pins, program, device, *direction)
+                .with_context(|| format!("attaching {program} to {device}")),
+            Self::Cgroup(dir) => attach_cgroup(programs, pins, program, dir)
+                .with_context(|| format!("attaching {program} to {}", dir.display())),
+        }
+    }
+
+    /// File name of the link of that program here.
+    pub(super) fn link(&self, program: &str) -> LinkName {
+        match self {
+            Self::Device(device, _) => LinkName::device(program, device),
+            Self::Cgroup(_) => LinkName::cgroup(program),
+        }
+    }
+
+    /// Whether a link should be here and is not: its pin was removed, or it was detached, or it holds on to a former
+    /// device of this name. A device that is not there at all takes its links with it, and misses none.
+    ///
+    /// # Errors
+    /// If the pin cannot be looked at.
+    pub(super) fn misses(&self, pins: &Path, program: &str) -> Result<bool> {
+        let index = match self {
+            Self::Device(device, _) => match nix::net::if_::if_nametoindex(device.as_str()) {
+                Ok(index) => Some(index),
+                Err(_) => return Ok(false),
+            },
+            Self::Cgroup(_) => None,
+        };
+        let path = pins.join("links").join(self.link(program).0);
+        let link = match bpf::obj_get(&path) {
+            Ok(link) => link,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+            Err(error) => return Err(error).with_context(|| format!("opening the pinned link {}", path.display())),
+        };
+        let target = bpf::link_target(link.as_fd()).with_context(|| format!("looking at {}", path.display()))?;
+        Ok(match target {
+            LinkTarget::Tcx(attached) => index != Some(attached),
+            LinkTarget::Cgroup(id) => index.is_some() || id == 0,
+            LinkTarget::Other(_) => true,
+        })
+    }
+}
 
 impl LinkName {
     /// Of a program at a device.
@@ -41,7 +101,7 @@ fn pinned(path: &Path) -> Result<Option<PinnedLink>> {
 }
 
 /// Attaches by TCX, or replaces the program of the pinned link.
-pub(super) fn attach_tcx(
+fn attach_tcx(
     programs: &mut Programs,
     pins: &Path,
     program: &str,
@@ -73,7 +133,7 @@ fn keep(link: FdLink) -> Result<()> {
 }
 
 /// Attaches to a cgroup, or replaces the program of the pinned link.
-pub(super) fn attach_cgroup(programs: &mut Programs, pins: &Path, name: &str, cgroup: &Path) -> Result<()> {
+fn attach_cgroup(programs: &mut Programs, pins: &Path, name: &str, cgroup: &Path) -> Result<()> {
     let path = pins.join("links").join(LinkName::cgroup(name).0);
     let program = programs.sock_addr(name)?;
     match bpf::obj_get(&path) {

@@ -25,6 +25,7 @@ use portolan_ebpf::{
 };
 
 use crate::sys::abi::Abi;
+use links::Place;
 use programs::Programs;
 
 pub use links::LinkName;
@@ -57,6 +58,8 @@ struct Wanted {
     endpoints: BTreeMap<Ipv4Addr, EndpointVal>,
     node_addrs: BTreeMap<Ipv4Addr, u32>,
     devices: BTreeMap<u32, DeviceVal>,
+    /// Where which program is attached.
+    links: BTreeMap<LinkName, (&'static str, Place)>,
 }
 
 impl Datapath {
@@ -138,14 +141,40 @@ impl Datapath {
     /// If a pin cannot be removed.
     pub fn detach_endpoint(&mut self, device: &str) -> Result<()> {
         for program in ["from_pod", "to_pod"] {
-            links::unpin(&self.pins, &LinkName::device(program, device))?;
+            self.detach(&LinkName::device(program, device))?;
         }
         Ok(())
     }
 
-    fn attach(&mut self, program: &str, device: &str, direction: TcAttachType) -> Result<()> {
-        links::attach_tcx(&mut self.programs, &self.pins, program, device, direction)
-            .with_context(|| format!("attaching {program} to {device}"))
+    fn attach(&mut self, program: &'static str, device: &str, direction: TcAttachType) -> Result<()> {
+        self.attach_at(program, Place::Device(device.to_owned(), direction))
+    }
+
+    fn attach_at(&mut self, program: &'static str, place: Place) -> Result<()> {
+        place.attach(&mut self.programs, &self.pins, program)?;
+        self.wanted.links.insert(place.link(program), (program, place));
+        Ok(())
+    }
+
+    fn detach(&mut self, link: &LinkName) -> Result<()> {
+        self.wanted.links.remove(link);
+        links::unpin(&self.pins, link)
+    }
+
+    /// Attaches again what was attached and is not any more: somebody removed a pin, detached a link, or made a device
+    /// anew. Returns the names of the links that it had to attach.
+    ///
+    /// # Errors
+    /// If a link cannot be looked at, or the kernel refuses.
+    pub fn repair_links(&mut self) -> Result<Vec<String>> {
+        let mut repaired = Vec::new();
+        for (name, (program, place)) in &self.wanted.links {
+            if place.misses(&self.pins, program)? {
+                place.attach(&mut self.programs, &self.pins, program)?;
+                repaired.push(name.0.clone());
+            }
+        }
+        Ok(repaired)
     }
 
     /// Attaches socket LB to the node's cgroup, or takes it away.
@@ -155,10 +184,9 @@ impl Datapath {
     pub fn socket_lb(&mut self, cgroup: &Path, enabled: bool) -> Result<()> {
         for (program, _) in SOCK_ADDRS {
             if enabled {
-                links::attach_cgroup(&mut self.programs, &self.pins, program, cgroup)
-                    .with_context(|| format!("attaching {program} to {}", cgroup.display()))?;
+                self.attach_at(program, Place::Cgroup(cgroup.to_path_buf()))?;
             } else {
-                links::unpin(&self.pins, &LinkName::cgroup(program))?;
+                self.detach(&LinkName::cgroup(program))?;
             }
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! Kubernetes: the connection, leadership, and Events.
 
+pub mod backoff;
 pub mod client;
 pub mod clock;
 pub mod events;

@@ -29,6 +29,7 @@ use tokio::time::Instant;
 use crate::api::config::Config;
 use crate::api::pool::CiliumLoadBalancerIPPool;
 use crate::api::strings::{FIELD_MANAGER, LEASE, NAMESPACE};
+use crate::k8s::backoff::WatchBackoff;
 use crate::k8s::client;
 use crate::k8s::clock::{Clock, SystemClock};
 use crate::k8s::events::Notes;
@@ -171,8 +172,10 @@ impl Operator {
         let services = Api::<Service>::all(self.client.clone());
         let config = watcher::Config::default();
         let mut events = futures::stream::select(
-            watcher::watcher(pools, config.clone()).default_backoff().map(|event| event.map(Event::Pool)),
-            watcher::watcher(services, config).default_backoff().map(|event| event.map(Event::Service)),
+            watcher::watcher(pools, config.clone())
+                .backoff(WatchBackoff::default())
+                .map(|event| event.map(Event::Pool)),
+            watcher::watcher(services, config).backoff(WatchBackoff::default()).map(|event| event.map(Event::Service)),
         )
         .boxed();
         let mut index = Index::default();

@@ -43,6 +43,8 @@ pub(crate) enum Rule {
     MadeGood,
     /// No loop ends by itself, or spins.
     Alive,
+    /// Nothing is asked for that the installed roles do not allow.
+    Allowed,
 }
 
 /// A broken rule.

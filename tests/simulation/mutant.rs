@@ -33,10 +33,12 @@ pub(crate) enum Mutant {
     GivesUp,
     /// Leaves slots out.
     ForgetsBackends,
+    /// Needs more than its role allows.
+    WantsMore,
 }
 
 /// All of them, with the rule that each breaks.
-pub(crate) const ALL: [(Mutant, Rule); 10] = [
+pub(crate) const ALL: [(Mutant, Rule); 11] = [
     (Mutant::GivesTwice, Rule::Unique),
     (Mutant::GivesForeign, Rule::InPool),
     (Mutant::TakesAway, Rule::Stays),
@@ -47,6 +49,7 @@ pub(crate) const ALL: [(Mutant, Rule); 10] = [
     (Mutant::Batches, Rule::AtOnce),
     (Mutant::GivesUp, Rule::MadeGood),
     (Mutant::ForgetsBackends, Rule::NodeSettles),
+    (Mutant::WantsMore, Rule::Allowed),
 ];
 
 impl Mutant {
@@ -91,6 +94,18 @@ impl Mutant {
     /// Whether a line of a watch does not come.
     pub(crate) fn swallows(self, who: Who, resource: &str, kind: &str) -> bool {
         self == Self::HearsNoPools && who != Who::Agent && resource == POOLS && kind != "BOOKMARK"
+    }
+
+    /// An object of the installation as it is installed.
+    pub(crate) fn on_install(self, object: &mut Value) {
+        if self == Self::WantsMore && object["kind"] == "ClusterRole" {
+            let rules = object["rules"].as_array_mut();
+            rules.into_iter().flatten().filter(|rule| rule["resources"] == json!(["services/status"])).for_each(
+                |rule| {
+                    rule["verbs"] = json!(["update"]);
+                },
+            );
+        }
     }
 
     /// How long the node waits with what it has heard.

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use apiserver::ApiServer;
+use apiserver::auth::user::User;
 use bytes::Bytes;
 use futures::stream::unfold;
 use http::{HeaderValue, Request, Response, StatusCode, request};
@@ -23,7 +24,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::case::{Case, Fault, HEALED, Loss, What, Which, Who};
-use crate::ledger::{LEASES, Ledger, NODES, POOLS, SERVICES, SLICES, Writer};
+use crate::ledger::{LEASES, Ledger, NODES, POOLS, Rule, SERVICES, SLICES, Writer};
 use crate::mutant::Mutant;
 
 type Answer = UnsyncBoxBody<Bytes, io::Error>;
@@ -198,6 +199,15 @@ impl Life {
     }
 }
 
+/// As whom a process asks: its installed roles say what it may.
+fn account(who: Who) -> User {
+    let name = match who {
+        Who::FirstOperator | Who::SecondOperator => "portolan-operator",
+        Who::Agent => "portolan-agent",
+    };
+    User::service_account("kube-system", name, "")
+}
+
 /// A client's way to the server.
 #[derive(Clone)]
 pub(crate) struct Link {
@@ -368,7 +378,8 @@ impl Link {
             Some(mutant) if call.write => mutant.on_write(&self.network, self.life.who, call.resource, body),
             _ => body,
         };
-        let request = Request::from_parts(parts.clone(), Full::new(body));
+        let mut request = Request::from_parts(parts.clone(), Full::new(body));
+        request.extensions_mut().insert(account(self.life.who));
         let answer = self.network.server.handle(request).await;
         let late = late || self.life.dead.load(Ordering::Relaxed);
         if late && call.write {
@@ -378,6 +389,11 @@ impl Link {
         let now = self.network.ms();
         self.network.ledger().absorb(&self.network.server, now, &writer);
         let (head, body) = answer.into_parts();
+        if head.status == StatusCode::FORBIDDEN {
+            let who = self.life.who;
+            let text = format!("{who:?} may not {} {}", parts.method, parts.uri);
+            self.network.ledger().break_rule(Rule::Allowed, now, text);
+        }
         if call.write && call.resource != Some(LEASES) && !head.status.is_success() {
             let who = self.life.who;
             self.network

@@ -13,6 +13,7 @@ use portolan::agent::{nodes, services};
 use portolan::k8s::clock::Clock;
 use portolan::operator::Operator;
 use portolan::telemetry::health::Health;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -27,8 +28,8 @@ use crate::settled;
 use crate::steps;
 
 /// When all faults are over, all is as planned within this time: a lease that runs out (15 s and a request's 5 s), a
-/// watch that waits its longest (30 s and as much again by chance), and rounds.
-const SETTLES: u64 = 90_000;
+/// watch that waits its longest (5 s), and rounds.
+const SETTLES: u64 = 40_000;
 /// This long nothing is written before and after a restart.
 const RESTS: u64 = 8000;
 /// The clock is not asked more often within one moment of virtual time, unless a loop spins.
@@ -193,22 +194,49 @@ async fn agent(network: Arc<Network>, machine: Arc<Machine>, node: Node) {
     }
 }
 
-/// The CRDs as they are installed.
-fn definitions() -> &'static Value {
-    static DEFINITIONS: OnceLock<Value> = OnceLock::new();
-    DEFINITIONS.get_or_init(|| {
-        let text = include_str!("../../manifests/install/00-crds.yaml");
-        serde_yaml::from_str(text).expect("the CRD is YAML")
+/// What of the installation the API server must have before a process of ours starts: CRDs, accounts and roles, each with
+/// where it is created.
+fn installation() -> &'static [(String, Value)] {
+    static INSTALLATION: OnceLock<Vec<(String, Value)>> = OnceLock::new();
+    INSTALLATION.get_or_init(|| {
+        let files = [
+            include_str!("../../manifests/install/00-crds.yaml"),
+            include_str!("../../manifests/install/10-rbac.yaml"),
+        ];
+        let documents = files.into_iter().flat_map(serde_yaml::Deserializer::from_str);
+        let objects = documents.map(|document| Value::deserialize(document).expect("a manifest is YAML"));
+        objects.filter(|object| !object.is_null()).map(|object| (collection(&object), object)).collect()
     })
+}
+
+/// The path at which an object is created.
+fn collection(object: &Value) -> String {
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let version = text(&object["apiVersion"]);
+    let root = if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
+    let plural = format!("{}s", text(&object["kind"]).to_lowercase());
+    match object["metadata"]["namespace"].as_str() {
+        Some(namespace) => format!("{root}/namespaces/{namespace}/{plural}"),
+        None => format!("{root}/{plural}"),
+    }
+}
+
+async fn install(network: &Network, mutant: Option<Mutant>) {
+    for (path, object) in installation() {
+        let mut object = object.clone();
+        if let Some(mutant) = mutant {
+            mutant.on_install(&mut object);
+        }
+        let (status, answer) = network.user("POST", path, &object).await;
+        assert!(status.is_success(), "{path}: {answer}");
+    }
 }
 
 async fn play(case: &Case, mutant: Option<Mutant>, trace: bool) -> Report {
     let clock = Arc::new(RuntimeClock::starting_at(epoch()));
     let server = ApiServer::start(Options { seed: case.seed, clock: Some(clock), ..Options::default() }).unwrap();
     let network = Network::new(server, case, mutant, trace);
-    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-    let (status, answer) = network.user("POST", path, definitions()).await;
-    assert!(status.is_success(), "{answer}");
+    install(&network, mutant).await;
     steps::prepare(&network).await;
 
     let machines = [Who::FirstOperator, Who::SecondOperator, Who::Agent].map(Machine::new);

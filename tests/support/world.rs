@@ -36,7 +36,7 @@ pub const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
 pub const NODE_PORT: u16 = 30080;
 
 /// A network namespace that lives as long as this value or anything in it.
-pub struct Ns(File);
+pub struct Ns(pub File);
 
 impl Ns {
     pub fn new() -> Self {

@@ -3,9 +3,9 @@
 
 mod build;
 mod chores;
-mod differential;
 mod handover;
 mod prerequisites;
+mod program;
 mod test;
 mod tidy;
 
@@ -55,6 +55,8 @@ enum Command {
     /// Play requests and kubectl commands against a real API server and ours, and list what differs: `differential
     /// --assets DIR`
     Differential(Forwarded),
+    /// Measure the API server, beside a real one: `bench apiserver [--assets DIR]`
+    Bench(Forwarded),
     /// Rebuild the BPF object from its sources
     Ebpf {
         /// Only check that the committed object belongs to the sources
@@ -84,7 +86,8 @@ fn main() -> ExitCode {
         Command::Gc(forwarded) => handover::harness("gc", &forwarded.args),
         Command::Images(forwarded) => handover::harness("images", &forwarded.args),
         Command::Test(args) => test::run(&args),
-        Command::Differential(forwarded) => differential::run(&forwarded.args),
+        Command::Differential(forwarded) => program::differential(&forwarded.args),
+        Command::Bench(forwarded) => program::bench(&forwarded.args),
         Command::Ebpf { check } => chores::ebpf(check),
         Command::Codegen { check } => chores::codegen(check),
         Command::Tidy => tidy::run(),

@@ -1,4 +1,5 @@
-//! `cargo xtask test`: the tiers of proof that need no cluster, each named, run or skipped with its reason.
+//! `cargo xtask test`: the tiers of proof, each named, run or skipped with its reason; but for whole scenarios, which `cargo
+//! xtask e2e` plays.
 
 use std::process::ExitCode;
 
@@ -13,13 +14,30 @@ pub(crate) struct TestArgs {
     /// Tiers that must run; a skipped one of these is a failure (CI names them)
     #[arg(long, value_delimiter = ',')]
     require: Vec<u8>,
+    /// Tiers to run; all if none is named
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<u8>,
 }
 
 /// How the names of tests against a real API server end.
 const LIVE: &str = "_live";
 
+/// How the names of tests of real kind end.
+const KIND: &str = "_kind";
+
 /// Integration tests that want neither root nor a real API server: the simulation, and those of `apiserver/`.
-const PURE: [&str; 6] = ["simulation", "replay", "controllers", "stories", "kubelet_proxy", "kubectl"];
+const PURE: &[&str] = &[
+    "simulation",
+    "replay",
+    "controllers",
+    "stories",
+    "kubelet_proxy",
+    "kubectl",
+    "certificates",
+    "access",
+    "audit",
+    "durability",
+];
 
 /// One tier of the ladder of proof.
 struct Tier {
@@ -33,11 +51,17 @@ struct Tier {
 
 /// Runs all tiers and sums up.
 pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
-    let tiers = tiers()?;
+    let mut tiers = tiers()?;
     // Tests of whole clusters take the binaries that ship.
     build::binaries(&build::SHIPPED)?;
-    if let Some(unknown) = args.require.iter().find(|number| tiers.iter().all(|tier| tier.number != **number)) {
-        bail!("--require {unknown}: `cargo xtask test` has the tiers 1, 2 and 3; the others need a cluster");
+    let mut named = args.require.iter().chain(&args.only);
+    if let Some(unknown) = named.find(|number| tiers.iter().all(|tier| tier.number != **number)) {
+        bail!(
+            "there is no tier {unknown}: `cargo xtask test` has the tiers 1, 2, 3 and 6; `cargo xtask e2e` plays the others"
+        );
+    }
+    for tier in tiers.iter_mut().filter(|tier| !args.only.is_empty() && !args.only.contains(&tier.number)) {
+        tier.skip = Some("--only leaves it out".to_owned());
     }
     let mut summary = Vec::new();
     let mut failed = false;
@@ -65,18 +89,44 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
 
 fn tiers() -> Result<Vec<Tier>> {
     let needs_root = (!prerequisites::is_root()).then(|| "it needs root (namespaces, BPF)".to_owned());
-    let (live, rooted): (Vec<_>, Vec<_>) = integration_tests()?.into_iter().partition(|name| name.ends_with(LIVE));
+    let (live, others): (Vec<_>, Vec<_>) = integration_tests()?.into_iter().partition(|name| name.ends_with(LIVE));
+    let (kind, rooted): (Vec<_>, Vec<_>) = others.into_iter().partition(|name| name.ends_with(KIND));
     let named = PURE.iter().flat_map(|name| ["--test", name]);
     Ok(vec![
         Tier {
             number: 1,
             name: "unit, property, simulation and replay",
-            selection: ["--workspace", "--lib", "--bins"].into_iter().chain(named).map(str::to_owned).collect(),
+            selection: ["--workspace", "--lib", "--bins", "--example", "controller"]
+                .into_iter()
+                .chain(named)
+                .map(str::to_owned)
+                .collect(),
             skip: None,
         },
         Tier { number: 2, name: "against a real API server", selection: one_by_one(live), skip: no_assets() },
-        Tier { number: 3, name: "BPF and namespaces", selection: one_by_one(rooted), skip: needs_root },
+        Tier { number: 3, name: "BPF and namespaces", selection: one_by_one(rooted), skip: needs_root.clone() },
+        Tier { number: 6, name: "real kind", selection: one_by_one(kind), skip: needs_root.or_else(no_kind) },
     ])
+}
+
+/// Why tests of real kind cannot run here. The node image must be named and present: without that, a test would pull one
+/// of a gigabyte.
+fn no_kind() -> Option<String> {
+    let says = |program: &std::ffi::OsStr, args: &[&str]| {
+        std::process::Command::new(program).args(args).output().is_ok_and(|output| output.status.success())
+    };
+    let kind = std::env::var_os("PORTOLAN_KIND").unwrap_or_else(|| "kind".into());
+    if !says(&kind, &["version"]) {
+        return Some("there is no kind: install it, or name it in PORTOLAN_KIND".to_owned());
+    }
+    if !says("docker".as_ref(), &["version"]) {
+        return Some("no Docker engine answers (`docker version`)".to_owned());
+    }
+    let Some(image) = std::env::var("KIND_NODE_IMAGE").ok() else {
+        return Some("KIND_NODE_IMAGE names no node image".to_owned());
+    };
+    let present = says("docker".as_ref(), &["image", "inspect", &image]);
+    (!present).then(|| format!("the engine has no image {image} (KIND_NODE_IMAGE); `docker pull` it"))
 }
 
 /// Arguments that run these integration tests one after the other: they share the machine, and two at once would blur each
@@ -97,7 +147,7 @@ fn no_assets() -> Option<String> {
 }
 
 /// Integration tests: every `tests/*.rs` of the product and of the harness. Those whose name ends in `_live` want a real
-/// API server, the others root.
+/// API server, in `_kind` an engine with kind, the others root.
 fn integration_tests() -> Result<Vec<String>> {
     let root = build::repository()?;
     let mut names = Vec::new();

@@ -49,11 +49,15 @@ const ARROWS: [(&str, &[&str]); 10] = [
 pub(crate) fn run() -> Result<ExitCode> {
     let root = build::repository()?;
     let mut findings = Vec::new();
+    let mut files = Vec::new();
     for file in sources(&root)? {
         let text = std::fs::read_to_string(root.join(&file)).with_context(|| format!("reading {}", file.display()))?;
         findings.extend(file_findings(&file, &text));
+        files.push((root.join(file), text));
     }
-    findings.extend(licence_findings(&metadata()?));
+    let metadata = metadata()?;
+    findings.extend(licence_findings(&metadata));
+    findings.extend(dependency_findings(&metadata, &files));
     for finding in &findings {
         eprintln!("{finding}");
     }
@@ -116,6 +120,42 @@ fn metadata() -> Result<serde_json::Value> {
         .quiet()
         .read()?;
     serde_json::from_str(&text).context("reading the output of cargo metadata")
+}
+
+/// Dependencies of our packages that no source file of theirs names.
+fn dependency_findings(metadata: &serde_json::Value, files: &[(PathBuf, String)]) -> Vec<String> {
+    let packages = metadata["packages"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let own: Vec<(PathBuf, &serde_json::Value)> = packages
+        .iter()
+        .filter(|package| package["source"].is_null())
+        .filter_map(|package| Some((Path::new(package["manifest_path"].as_str()?).parent()?.to_owned(), package)))
+        .collect();
+    // The innermost package that a file lies in.
+    let owner = |file: &Path| {
+        own.iter().map(|(dir, _)| dir).filter(|dir| file.starts_with(dir)).max_by_key(|d| d.as_os_str().len())
+    };
+    let mut findings = Vec::new();
+    for (dir, package) in &own {
+        let texts: Vec<&str> =
+            files.iter().filter(|(file, _)| owner(file) == Some(dir)).map(|(_, text)| text.as_str()).collect();
+        for dependency in package["dependencies"].as_array().map(Vec::as_slice).unwrap_or_default() {
+            let name = dependency["rename"].as_str().or(dependency["name"].as_str()).unwrap_or_default();
+            if !texts.iter().any(|text| names(text, &name.replace('-', "_"))) {
+                findings
+                    .push(format!("{}: no source file names the dependency {name}", dir.join("Cargo.toml").display()));
+            }
+        }
+    }
+    findings
+}
+
+/// Whether code, not only a comment, has this identifier.
+fn names(text: &str, identifier: &str) -> bool {
+    let is_part = |character: char| character.is_alphanumeric() || character == '_';
+    text.lines().map(|line| line.split("//").next().unwrap_or_default()).any(|code| {
+        code.match_indices(identifier)
+            .any(|(at, _)| !code[..at].ends_with(is_part) && !code[at + identifier.len()..].starts_with(is_part))
+    })
 }
 
 /// Packages whose licence is not in the list.

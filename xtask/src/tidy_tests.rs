@@ -45,3 +45,18 @@ fn headers_lengths_and_white_space_are_seen() {
     assert_eq!(file_findings(Path::new("a.rs"), "fn main() {} \n").len(), 2);
     assert!(file_findings(Path::new("a.rs"), "//! x\n").is_empty());
 }
+
+#[test]
+fn a_dependency_that_no_source_names_is_found() {
+    let metadata = serde_json::json!({"packages": [
+        {"source": null, "manifest_path": "/r/Cargo.toml", "dependencies": [{"name": "tower-http"}, {"name": "yaml_serde", "rename": "serde_yaml"}, {"name": "tower"}]},
+        {"source": null, "manifest_path": "/r/sub/Cargo.toml", "dependencies": [{"name": "tower"}]},
+        {"source": "registry", "manifest_path": "/c/Cargo.toml", "dependencies": [{"name": "whatever"}]},
+    ]});
+    let file = |path: &str, text: &str| (PathBuf::from(path), text.to_owned());
+    let files = [
+        file("/r/src/main.rs", "use tower_http::Service; // not tower itself\nfn read() { serde_yaml::from_str() }"),
+        file("/r/sub/src/lib.rs", "use tower::Layer;"),
+    ];
+    assert_eq!(dependency_findings(&metadata, &files), ["/r/Cargo.toml: no source file names the dependency tower"]);
+}

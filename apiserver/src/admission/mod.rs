@@ -1,5 +1,6 @@
 //! Admission: what is filled in and refused by who asks and what else is there, before an object is validated.
 
+mod limits;
 mod node_restriction;
 mod priority;
 mod service_account;
@@ -7,7 +8,7 @@ mod service_account;
 use serde_json::Value;
 
 use crate::auth::escalation;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::state::State;
 use crate::verbs::{Call, meta};
 
@@ -25,12 +26,19 @@ fn shown_name(object: &Value) -> &str {
 /// 403 in the words of the plug-in that refuses it.
 pub fn create(state: &mut State, call: &Call, object: &mut Value) -> Outcome<()> {
     if (call.resource.group.as_str(), call.resource.plural.as_str()) == ("", "pods") {
+        // What fills in goes before what judges, in the order of the real server's plug-ins.
+        limits::fill(state, object);
         service_account::admit(state, object)?;
         if state.access.node_restriction {
             node_restriction::create(state, call, object)?;
         }
-        return priority::admit(state, object);
+        priority::admit(state, object)?;
+        return limits::check(state, call, object);
     }
+    if limits::concerns(call) {
+        limits::check(state, call, object)?;
+    }
+    unenforced(call)?;
     if state.access.node_restriction {
         node_restriction::create(state, call, object)?;
     }
@@ -45,7 +53,18 @@ pub fn update(state: &mut State, call: &Call, object: &Value, current: &Value) -
     if state.access.node_restriction {
         node_restriction::update(call, object, current)?;
     }
+    if limits::concerns(call) && call.resource.plural != "pods" {
+        limits::check(state, call, object)?;
+    }
     escalation::check(state, &call.resource, &call.user, object, Some(current))
+}
+
+/// A promise that nothing here would keep is not taken.
+fn unenforced(call: &Call) -> Outcome<()> {
+    match (call.resource.group.as_str(), call.resource.plural.as_str()) {
+        ("", "resourcequotas") => Err(Failure::unsupported("a ResourceQuota, which nothing here would enforce,")),
+        _ => Ok(()),
+    }
 }
 
 /// Admits the end of an object.

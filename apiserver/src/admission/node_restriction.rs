@@ -88,7 +88,8 @@ fn owner_fault(state: &State, node: &str, pod: &Value) -> Option<String> {
         return Some(format!("node {node:?} must not set blockOwnerDeletion on an owner reference"));
     }
     let key = Key { resource: "/nodes".into(), namespace: String::new(), name: node.to_owned() };
-    let uid = state.store.get(&key).map_or("", |node| meta(node, "uid"));
+    let found = state.store.get(&key);
+    let uid = found.as_ref().map_or("", |node| meta(node, "uid"));
     let own = owner["uid"].as_str().unwrap_or_default();
     (own != uid).then(|| format!("node {node} UID mismatch: expected {uid} got {own}"))
 }
@@ -157,7 +158,7 @@ pub(super) fn token(state: &State, call: &Call, request: &Value) -> Outcome<()> 
     let Some(pod) = state.store.get(&key) else {
         return Err(Failure::not_found("", "pods", text("name")));
     };
-    if meta(pod, "uid") != text("uid") {
+    if meta(&pod, "uid") != text("uid") {
         return no(&format!(
             "the UID in the bound object reference ({}) does not match the UID in record. The object might have been \
              deleted and then recreated",
@@ -168,7 +169,7 @@ pub(super) fn token(state: &State, call: &Call, request: &Value) -> Outcome<()> 
         return no("node requested token bound to a pod scheduled on a different node");
     }
     for audience in request["spec"]["audiences"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        let known = projected_audiences(pod).any(|own| own == audience);
+        let known = projected_audiences(&pod).any(|own| own == audience);
         if !known && !state.access.tokens.audiences.iter().any(|own| own == audience) {
             return no(&format!(
                 "audience {audience:?} not found in pod spec volume, {} is not authorized to request tokens for this audience",

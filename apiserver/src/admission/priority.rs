@@ -26,7 +26,7 @@ pub(super) fn admit(state: &State, pod: &mut Value) -> Outcome<()> {
             Some(found.ok_or_else(missing)?)
         }
     };
-    let (name, value, preemption) = match class {
+    let (name, value, preemption) = match &class {
         Some(class) => (meta(class, "name"), class["value"].as_i64().unwrap_or(0), class["preemptionPolicy"].as_str()),
         None => ("", 0, None),
     };

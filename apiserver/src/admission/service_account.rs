@@ -31,7 +31,7 @@ pub(super) fn admit(state: &mut State, pod: &mut Value) -> Outcome<()> {
     pod["spec"]["serviceAccount"] = json!(name);
     let namespace = meta(pod, "namespace").to_owned();
     let key = Key { resource: "/serviceaccounts".into(), namespace: namespace.clone(), name: name.clone() };
-    let Some(account) = state.store.get(&key).cloned() else {
+    let Some(account) = state.store.get(&key) else {
         let why = format!("error looking up service account {namespace}/{name}: serviceaccount \"{name}\" not found");
         return Err(Failure::forbidden("", "pods", shown_name(pod), &why));
     };

@@ -12,8 +12,8 @@ use crate::state::State;
 /// An extension of requests that came over the network: they have to say who they are.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
-    /// Whom the client's certificate names, if it showed one and the chain was verified.
-    pub certificate: Option<User>,
+    /// Whom the client's certificate names, if it showed one; an error if its chain is not good, or not any longer.
+    pub certificate: Option<Result<User, String>>,
     /// Where it came from.
     pub peer: Option<std::net::IpAddr>,
 }
@@ -21,7 +21,7 @@ pub struct Credentials {
 /// Who asks.
 ///
 /// # Errors
-/// 401 for a token that is not good.
+/// 401 for a token that is not good, and for a certificate that is not unless there is a good token beside it.
 pub fn authenticate(state: &State, headers: &HeaderMap, extensions: &Extensions) -> Outcome<User> {
     if let Some(user) = extensions.get::<User>() {
         return Ok(user.clone());
@@ -29,9 +29,11 @@ pub fn authenticate(state: &State, headers: &HeaderMap, extensions: &Extensions)
     let Some(credentials) = extensions.get::<Credentials>() else {
         return Ok(User::admin());
     };
-    if let Some(user) = &credentials.certificate {
-        return Ok(user.clone());
-    }
+    let refused = match &credentials.certificate {
+        Some(Ok(user)) => return Ok(user.clone()),
+        Some(Err(why)) => Some(why),
+        None => None,
+    };
     let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let token = match header.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
@@ -39,7 +41,14 @@ pub fn authenticate(state: &State, headers: &HeaderMap, extensions: &Extensions)
     };
     // The way of WebSockets in browsers, which cannot set other headers, is not taken: kubectl does not go it.
     if token.is_empty() {
-        return Ok(User::anonymous());
+        // Who tried to say who they are and failed is not taken for somebody who did not try.
+        return match refused {
+            None => Ok(User::anonymous()),
+            Some(why) => {
+                tracing::info!(peer = ?credentials.peer, "client certificate refused: {why}");
+                Err(Failure::unauthorized())
+            }
+        };
     }
     let found = state.access.tokens.authenticate(state, token, &[]);
     found.map(|(user, _)| user).map_err(|_| Failure::unauthorized())

@@ -1,5 +1,7 @@
 //! What a kubelet may do: what every node may, and of secrets and their like only what its own pods use.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::attributes::Attributes;
@@ -122,10 +124,10 @@ fn related(store: &Store, node: &str, wanted: &Attributes) -> Result<(), String>
         }
         "persistentvolumes" => pods_of(store, node, "").any(|pod| {
             let namespace = pod["metadata"]["namespace"].as_str().unwrap_or_default();
-            claims(pod).any(|claim| volume_of(store, namespace, claim) == Some(wanted.name.as_str()))
+            claims(&pod).any(|claim| volume_of(store, namespace, claim).as_deref() == Some(wanted.name.as_str()))
         }),
         "persistentvolumeclaims" => {
-            pods_of(store, node, &wanted.namespace).any(|pod| claims(pod).any(|claim| claim == wanted.name))
+            pods_of(store, node, &wanted.namespace).any(|pod| claims(&pod).any(|claim| claim == wanted.name))
         }
         "serviceaccounts" => {
             pods_of(store, node, &wanted.namespace).any(|pod| pod["spec"]["serviceAccountName"] == wanted.name.as_str())
@@ -138,8 +140,8 @@ fn related(store: &Store, node: &str, wanted: &Attributes) -> Result<(), String>
     if found { Ok(()) } else { Err(format!("no relationship found between node '{node}' and this object")) }
 }
 
-fn pods_of<'a>(store: &'a Store, node: &'a str, namespace: &'a str) -> impl Iterator<Item = &'a Value> {
-    let pods = store.list(&"/pods".into(), namespace).map(|(_, pod)| &**pod);
+fn pods_of<'a>(store: &'a Store, node: &'a str, namespace: &'a str) -> impl Iterator<Item = Arc<Value>> {
+    let pods = store.list(&"/pods".into(), namespace).map(|(_, pod)| pod);
     pods.filter(move |pod| pod["spec"]["nodeName"] == node && pod["metadata"]["annotations"][MIRROR].is_null())
 }
 
@@ -148,10 +150,10 @@ fn claims(pod: &Value) -> impl Iterator<Item = &str> {
     volumes.filter_map(|volume| volume["persistentVolumeClaim"]["claimName"].as_str())
 }
 
-fn volume_of<'a>(store: &'a Store, namespace: &str, claim: &str) -> Option<&'a str> {
+fn volume_of(store: &Store, namespace: &str, claim: &str) -> Option<String> {
     let resource = "/persistentvolumeclaims".into();
     let key = Key { resource, namespace: namespace.to_owned(), name: claim.to_owned() };
-    store.get(&key)?["spec"]["volumeName"].as_str()
+    store.get(&key)?["spec"]["volumeName"].as_str().map(str::to_owned)
 }
 
 /// Whether a pod's specification names a secret (or a config map), this one or any, anywhere: in volumes, variables or to

@@ -218,7 +218,7 @@ impl Policy {
     pub fn read(store: &Store) -> Self {
         let list = |plural: &str| {
             let resource: Arc<str> = Arc::from(format!("{GROUP}/{plural}"));
-            store.list(&resource, "").map(|(_, object)| Arc::clone(object)).collect::<Vec<_>>()
+            store.list(&resource, "").map(|(_, object)| object).collect::<Vec<_>>()
         };
         let name = |object: &Value| object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let namespace = |object: &Value| object["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();

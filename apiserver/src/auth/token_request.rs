@@ -147,7 +147,7 @@ fn bindings(state: &State, call: &Call, account: &Value, reference: &Value) -> O
     let (version, kind, name) = (text("apiVersion"), text("kind"), text("name"));
     let find = |plural: &str, namespace: &str| {
         let key = Key { resource: format!("/{plural}").into(), namespace: namespace.into(), name: name.into() };
-        state.store.get(&key).cloned().ok_or_else(|| Failure::not_found("", plural, name))
+        state.store.get(&key).ok_or_else(|| Failure::not_found("", plural, name))
     };
     let target = match (version, kind) {
         ("v1", "Pod") => {
@@ -161,7 +161,7 @@ fn bindings(state: &State, call: &Call, account: &Value, reference: &Value) -> O
             private.pod = bound(&pod);
             if let Some(name) = pod["spec"]["nodeName"].as_str().filter(|name| !name.is_empty()) {
                 let key = Key { resource: "/nodes".into(), namespace: String::new(), name: name.into() };
-                let uid = state.store.get(&key).map(|node| meta(node, "uid").to_owned()).unwrap_or_default();
+                let uid = state.store.get(&key).map(|node| meta(&node, "uid").to_owned()).unwrap_or_default();
                 private.node = Some(Bound { name: name.to_owned(), uid });
             }
             pod

@@ -5,6 +5,7 @@ mod core_rules;
 pub mod definition;
 mod definition_rules;
 pub mod events;
+mod limits;
 pub mod names;
 mod pods;
 pub mod quantity;
@@ -38,6 +39,7 @@ pub fn default(resource: &Resource, object: &mut Value) {
         ("", "secrets") => core::default_secret(object),
         ("", "pods") => workloads::default_pod(object),
         ("", "nodes") => core::default_node(object),
+        ("", "limitranges") => limits::default(object),
         // Data of a controller, without a spec.
         ("apps", "controllerrevisions") => {}
         ("apps", _) | ("batch", "jobs") => workloads::default_workload(&resource.plural, object),
@@ -217,6 +219,7 @@ pub fn validate(resource: &Resource, subresource: &str, object: &Value, old: Opt
         (("", "pods"), "") => pods::validate(object, old),
         (("", "endpoints"), _) => core_rules::endpoints(object),
         (("", "nodes"), _) => core_rules::node(object, old),
+        (("", "limitranges"), _) => limits::validate(object),
         (("", "configmaps"), _) => core_rules::config_map(object, old),
         (("", "secrets"), _) => core_rules::secret(object, old),
         (("", "events"), _) => core_rules::event(object, old, false),

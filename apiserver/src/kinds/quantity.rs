@@ -68,12 +68,7 @@ fn parse(text: &str) -> Result<Amount, &'static str> {
     Ok(Amount { nano: if negative { -nano } else { nano }, form })
 }
 
-/// The form in which an amount is printed, or why it is none.
-pub fn canonical(text: &str) -> Result<String, &'static str> {
-    if text.is_empty() {
-        return Err(MALFORMED);
-    }
-    let amount = parse(text)?;
+fn print(amount: Amount) -> String {
     let (sign, mut value) = if amount.nano < 0 { ("-", -amount.nano) } else { ("", amount.nano) };
     let small = value < 1024 * NANO;
     if amount.form == Form::Binary && !small && value % NANO == 0 {
@@ -84,10 +79,10 @@ pub fn canonical(text: &str) -> Result<String, &'static str> {
             suffix += 1;
         }
         let suffix = if suffix == 0 { "" } else { BINARY[suffix - 1] };
-        return Ok(format!("{sign}{value}{suffix}"));
+        return format!("{sign}{value}{suffix}");
     }
     if value == 0 {
-        return Ok("0".into());
+        return "0".into();
     }
     let mut exponent = -9;
     while value % 1000 == 0 && exponent < 18 {
@@ -96,16 +91,40 @@ pub fn canonical(text: &str) -> Result<String, &'static str> {
     }
     if amount.form == Form::Exponent {
         let suffix = if exponent == 0 { String::new() } else { format!("e{exponent}") };
-        return Ok(format!("{sign}{value}{suffix}"));
+        return format!("{sign}{value}{suffix}");
     }
     let suffix = DECIMAL.iter().find(|(_, known)| *known == exponent).map_or("", |(suffix, _)| suffix);
-    Ok(format!("{sign}{value}{suffix}"))
+    format!("{sign}{value}{suffix}")
+}
+
+/// The form in which an amount is printed, or why it is none.
+pub fn canonical(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() {
+        return Err(MALFORMED);
+    }
+    parse(text).map(print)
 }
 
 /// Compares two amounts; what is none counts as nothing.
 pub fn compare(a: &Value, b: &Value) -> Ordering {
-    let nano = |value: &Value| value.as_str().and_then(|text| parse(text).ok()).map_or(0, |amount| amount.nano);
-    nano(a).cmp(&nano(b))
+    amount(a).nano.cmp(&amount(b).nano)
+}
+
+/// The sum of two amounts, in the form of the first.
+pub fn add(a: &Value, b: &Value) -> Value {
+    let (a, b) = (amount(a), amount(b));
+    Value::from(print(Amount { nano: a.nano.saturating_add(b.nano), form: a.form }))
+}
+
+/// An amount as a number.
+pub fn number(value: &Value) -> f64 {
+    amount(value).nano as f64 / NANO as f64
+}
+
+/// What is none counts as nothing.
+fn amount(value: &Value) -> Amount {
+    let none = Amount { nano: 0, form: Form::Decimal };
+    value.as_str().and_then(|text| parse(text).ok()).unwrap_or(none)
 }
 
 #[cfg(test)]
@@ -144,5 +163,8 @@ mod tests {
         }
         assert_eq!(canonical("1Kii"), Err(SUFFIX));
         assert!(compare(&Value::from("1Gi"), &Value::from("1G")).is_gt());
+        let sum = |a: &str, b: &str| add(&Value::from(a), &Value::from(b));
+        assert_eq!((sum("500m", "1"), sum("1Gi", "512Mi")), ("1500m".into(), "1536Mi".into()));
+        assert!((number(&Value::from("250m")) - 0.25).abs() < 1e-9);
     }
 }

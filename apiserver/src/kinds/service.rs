@@ -37,9 +37,13 @@ impl Allocations {
         if &*key.resource != "/services" {
             return;
         }
-        if before.is_some() {
-            self.addresses.retain(|_, owner| owner != key);
-            self.node_ports.retain(|_, owner| owner != key);
+        if let Some(service) = before {
+            for address in addresses(service) {
+                release(&mut self.addresses, &address, key);
+            }
+            for port in node_ports(service) {
+                release(&mut self.node_ports, &port, key);
+            }
         }
         if let Some(service) = after {
             self.addresses.extend(addresses(service).into_iter().map(|address| (address, key.clone())));
@@ -270,6 +274,13 @@ fn text(value: &Value) -> &str {
 fn drop_field(value: &mut Value, name: &str) {
     if let Some(map) = value.as_object_mut() {
         map.remove(name);
+    }
+}
+
+/// Gives back what an owner has.
+fn release<T: Ord>(given: &mut BTreeMap<T, Key>, what: &T, owner: &Key) {
+    if given.get(what).is_some_and(|own| own == owner) {
+        given.remove(what);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Which kubelet is asked, and for what: from the pod, its node and the options in the query.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::Errand;
@@ -35,7 +37,7 @@ pub(super) fn find(
         let Some(node) = read(state, "/nodes", "", &target.name) else {
             return Err(Failure::not_found("", "nodes", &target.name));
         };
-        let (host, port) = address(node, preferred)?;
+        let (host, port) = address(&node, preferred)?;
         return Ok(Some(Destination { host, port, path: beyond_proxy(uri) }));
     }
     let log_query = if errand == Errand::Log { log_options(query, &target.name)? } else { String::new() };
@@ -44,7 +46,7 @@ pub(super) fn find(
     };
     let container = match errand {
         Errand::PortForward => String::new(),
-        _ => container(pod, query.get("container"))?,
+        _ => container(&pod, query.get("container"))?,
     };
     let node_name = pod["spec"]["nodeName"].as_str().unwrap_or_default();
     if node_name.is_empty() {
@@ -57,7 +59,7 @@ pub(super) fn find(
         // The real server names the node as if it were a pod.
         return Err(Failure::not_found("", "pods", node_name));
     };
-    let (host, port) = address(node, preferred)?;
+    let (host, port) = address(&node, preferred)?;
     let (namespace, name) = (escape(&target.namespace), escape(&target.name));
     let path = match errand {
         Errand::Log => format!("/containerLogs/{namespace}/{name}/{}{log_query}", escape(&container)),
@@ -70,9 +72,9 @@ pub(super) fn find(
     Ok(Some(Destination { host, port, path }))
 }
 
-fn read<'a>(state: &'a State, resource: &str, namespace: &str, name: &str) -> Option<&'a Value> {
+fn read(state: &State, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
     let key = Key { resource: resource.into(), namespace: namespace.to_owned(), name: name.to_owned() };
-    state.store.get(&key).map(AsRef::as_ref)
+    state.store.get(&key)
 }
 
 fn escape(text: &str) -> String {

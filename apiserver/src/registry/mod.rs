@@ -1,6 +1,7 @@
 //! Which resources are served: a table of built-in kinds (data), and what CustomResourceDefinitions add at run time.
 
 pub mod discovery;
+pub mod elsewhere;
 pub mod openapi;
 
 use std::sync::Arc;

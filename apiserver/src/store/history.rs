@@ -5,24 +5,37 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::Key;
+use super::{Key, Stored};
 
-/// One committed write.
+/// One committed write, with its objects as trees.
 #[derive(Clone, Debug)]
 pub struct Event {
     /// Revision of the write.
     pub revision: u64,
     /// The object that it changed.
-    pub key: Key,
+    pub key: Arc<Key>,
     /// The object before it; nothing if it was made here.
     pub before: Option<Arc<Value>>,
     /// The object after it; nothing if it was deleted here.
     pub after: Option<Arc<Value>>,
 }
 
+/// One committed write, with its objects as they are kept.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Revision of the write.
+    pub revision: u64,
+    /// The object that it changed.
+    pub key: Arc<Key>,
+    /// The object before it; nothing if it was made here.
+    pub before: Option<Arc<Stored>>,
+    /// The object after it; nothing if it was deleted here.
+    pub after: Option<Arc<Stored>>,
+}
+
 #[derive(Default)]
 pub(super) struct History {
-    events: VecDeque<Event>,
+    changes: VecDeque<Change>,
     floor: u64,
     begin: u64,
 }
@@ -42,29 +55,29 @@ impl History {
         self.floor
     }
 
-    pub(super) fn push(&mut self, event: Event, most: usize) {
-        self.events.push_back(event);
-        while self.events.len() > most.max(1) {
-            if let Some(dropped) = self.events.pop_front() {
+    pub(super) fn push(&mut self, change: Change, most: usize) {
+        self.changes.push_back(change);
+        while self.changes.len() > most.max(1) {
+            if let Some(dropped) = self.changes.pop_front() {
                 self.floor = dropped.revision;
             }
         }
     }
 
     pub(super) fn forget_before(&mut self, revision: u64) {
-        while self.events.front().is_some_and(|event| event.revision <= revision) {
-            self.events.pop_front();
+        while self.changes.front().is_some_and(|change| change.revision <= revision) {
+            self.changes.pop_front();
         }
         self.floor = self.floor.max(revision);
     }
 
-    pub(super) fn after(&self, revision: u64, limit: usize) -> Vec<Event> {
-        let start = self.events.partition_point(|event| event.revision <= revision);
-        self.events.iter().skip(start).take(limit).cloned().collect()
+    pub(super) fn after(&self, revision: u64, limit: usize) -> Vec<Change> {
+        let start = self.changes.partition_point(|change| change.revision <= revision);
+        self.changes.iter().skip(start).take(limit).cloned().collect()
     }
 
-    /// Events after `revision`, newest first.
-    pub(super) fn back_to(&self, revision: u64) -> impl Iterator<Item = &Event> {
-        self.events.iter().rev().take_while(move |event| event.revision > revision)
+    /// Changes after `revision`, newest first.
+    pub(super) fn back_to(&self, revision: u64) -> impl Iterator<Item = &Change> {
+        self.changes.iter().rev().take_while(move |change| change.revision > revision)
     }
 }

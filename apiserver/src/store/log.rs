@@ -95,9 +95,8 @@ impl Log {
     }
 
     /// Appends one write; on return it survives what the durability promises.
-    pub(super) fn append(&mut self, revision: u64, key: &Key, object: Option<&Value>) -> Result<(), LogError> {
-        let payload =
-            json!({"rv": revision, "r": &*key.resource, "ns": key.namespace, "n": key.name, "o": object}).to_string();
+    pub(super) fn append(&mut self, revision: u64, key: &Key, object: Option<&str>) -> Result<(), LogError> {
+        let payload = payload(revision, key, object);
         let mut record = Vec::with_capacity(HEADER + payload.len());
         record.extend_from_slice(&(payload.len() as u32).to_le_bytes());
         record.extend_from_slice(&crc32fast::hash(payload.as_bytes()).to_le_bytes());
@@ -115,6 +114,13 @@ impl Log {
         self.length += record.len() as u64;
         Ok(())
     }
+}
+
+/// The JSON of a record; `object` is JSON already.
+fn payload(revision: u64, key: &Key, object: Option<&str>) -> String {
+    let head = json!({"rv": revision, "r": &*key.resource, "ns": key.namespace, "n": key.name}).to_string();
+    let open = head.strip_suffix('}').unwrap_or(&head);
+    format!("{open},\"o\":{}}}", object.unwrap_or("null"))
 }
 
 /// Replays whole records and returns where the last of them ends.

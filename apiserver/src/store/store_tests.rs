@@ -60,8 +60,10 @@ fn old_states_are_rebuilt_by_undoing() {
         } else {
             store.put(key(&name), object(&name, &step.to_string())).unwrap();
         }
-        let state: BTreeMap<Key, Arc<Value>> =
-            store.list(&key("").resource, "ns").map(|(key, object)| (key.clone(), Arc::clone(object))).collect();
+        let state: Vec<(Arc<Key>, Arc<Stored>)> = store
+            .list_stored(&key("").resource, "ns")
+            .map(|(key, stored)| (Arc::clone(key), Arc::clone(stored)))
+            .collect();
         seen.push((store.revision(), state));
     }
     for (revision, state) in seen {
@@ -144,11 +146,40 @@ fn damage_in_the_middle_is_refused() {
 }
 
 #[test]
-fn history_does_not_survive_a_restart() {
+fn history_goes_on_after_a_restart() {
     let directory = Scratch::new();
     let path = directory.0.join("log");
-    Store::open(&path, Retention::default(), Durability::Process).unwrap().put(key("a"), object("a", "1")).unwrap();
-    let store = Store::open(&path, Retention::default(), Durability::Process).unwrap();
-    assert!(store.events_after(&key("").resource, 1, 10).is_err(), "the write of revision 2 cannot be replayed");
-    assert!(store.events_after(&key("").resource, 2, 10).unwrap().is_empty());
+    let open = |events| Store::open(&path, Retention { events }, Durability::Process).unwrap();
+    let resource = key("").resource;
+    let before = {
+        let mut store = open(100);
+        store.put(key("a"), object("a", "1")).unwrap();
+        store.put(key("a"), object("a", "2")).unwrap();
+        store.delete(&key("a")).unwrap();
+        store.put(key("a"), object("a", "3")).unwrap();
+        store.events_after(&resource, 1, 10).unwrap()
+    };
+    let told = |events: &[Event]| {
+        let one = |event: &Event| (event.revision, event.before.clone(), event.after.clone());
+        events.iter().map(one).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&open(100).events_after(&resource, 1, 10).unwrap()), told(&before));
+    assert_eq!(open(100).made_at(&key("a")), Some(5));
+    // Only as much as is kept.
+    let store = open(2);
+    assert!(store.events_after(&resource, 2, 10).is_err());
+    assert_eq!(store.events_after(&resource, 3, 10).unwrap().len(), 2);
+}
+
+#[test]
+fn trees_are_made_again_when_they_were_forgotten() {
+    let mut store = small(10);
+    for number in 0..40 {
+        let large = "x".repeat(100_000);
+        store.put(key(&format!("o{number:02}")), object(&format!("o{number:02}"), &large)).unwrap();
+    }
+    for (number, (key, object)) in store.list(&key("").resource, "ns").enumerate() {
+        assert_eq!(object["metadata"]["name"], key.name.as_str());
+        assert_eq!(object["metadata"]["resourceVersion"], (number + 2).to_string());
+    }
 }

@@ -68,7 +68,7 @@ pub fn delete_collection(state: &mut State, call: &Call) -> Outcome<Value> {
     let selected: Vec<Arc<Value>> = state
         .store
         .list(&storage, call.namespace())
-        .map(|(_, object)| Arc::clone(object))
+        .map(|(_, object)| object)
         .filter(|object| selection.matches(object))
         .collect();
     let mut answers = Vec::new();
@@ -212,7 +212,7 @@ fn end_definition(state: &mut State, live: &Value, dry_run: bool) -> Outcome<Val
 /// Deletes every object of a resource; what something holds is marked.
 pub fn end_all(state: &mut State, storage: &Arc<str>) -> Outcome<()> {
     let all: Vec<(Key, Arc<Value>)> =
-        state.store.list(storage, "").map(|(key, object)| (key.clone(), Arc::clone(object))).collect();
+        state.store.list(storage, "").map(|(key, object)| (Key::clone(key), object)).collect();
     for (key, live) in all {
         if live["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty) {
             state.remove(&key)?;

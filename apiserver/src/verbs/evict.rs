@@ -70,7 +70,7 @@ fn spend_budget(state: &mut State, pod: &Value, dry_run: bool) -> Outcome<()> {
     for (key, budget) in state.store.list(&storage, meta(pod, "namespace")) {
         let selector = &budget["spec"]["selector"];
         if !selector.is_null() && LabelSelector::of(selector).matches(labels) {
-            budgets.push((key.clone(), Arc::clone(budget)));
+            budgets.push((Key::clone(key), budget));
         }
     }
     let [(key, budget)] = &budgets[..] else {

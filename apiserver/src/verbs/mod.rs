@@ -7,6 +7,7 @@ pub mod patch;
 pub mod read;
 pub mod scale;
 mod spelled;
+pub mod text;
 pub mod update;
 
 use std::sync::Arc;

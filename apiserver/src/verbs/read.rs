@@ -13,7 +13,7 @@ use crate::failure::{Failure, FieldError, Outcome};
 use crate::registry::Resource;
 use crate::request::Query;
 use crate::state::State;
-use crate::store::Key;
+use crate::store::{Key, Listed, Stored};
 
 /// One object.
 pub fn get(state: &State, call: &Call) -> Outcome<Value> {
@@ -124,17 +124,38 @@ fn write_token(revision: i64, last: &Key, namespace: &str) -> String {
     URL_SAFE_NO_PAD.encode(json!({"v": "meta.k8s.io/v1", "rv": revision, "start": start}).to_string())
 }
 
-/// The position of a key below the collection that is listed.
-fn position(key: &Key, namespace: &str) -> String {
-    if key.namespace.is_empty() || !namespace.is_empty() {
-        key.name.clone()
-    } else {
-        format!("{}/{}", key.namespace, key.name)
-    }
+/// Whether a key comes after the place, below the collection that is listed, at which the page before ended. Pages of a
+/// large list ask this of every object, so no text is made for it.
+fn is_after(key: &Key, namespace: &str, start: &str) -> bool {
+    let (within, slash) = match key.namespace.is_empty() || !namespace.is_empty() {
+        true => ("", ""),
+        false => (key.namespace.as_str(), "/"),
+    };
+    let position = [within, slash, &key.name, "\0"].into_iter().flat_map(str::bytes);
+    position.gt(start.bytes())
+}
+
+/// What a list answers, with its objects as they are kept.
+pub struct Page {
+    /// The objects, in order.
+    pub items: Vec<Arc<Stored>>,
+    /// The revision of the list.
+    pub revision: u64,
+    /// Where the next page begins, if there is one.
+    pub more: Option<String>,
+    /// How many objects come after this page, if that is known.
+    pub remaining: Option<usize>,
 }
 
 /// A collection, or a page of it.
 pub fn list(state: &State, call: &Call) -> Outcome<Value> {
+    let Page { items, revision, more, remaining } = page(state, call)?;
+    let items = items.iter().map(|stored| in_version(&state.store.tree(stored), &call.resource)).collect();
+    Ok(list_body(&call.resource, items, revision, more, remaining))
+}
+
+/// The objects of a collection, or of a page of it.
+pub fn page(state: &State, call: &Call) -> Outcome<Page> {
     let namespace = call.namespace();
     let selection = Selection::parse(&call.query, &call.resource)?;
     let asked = asked_revision(&call.query, false)?;
@@ -165,19 +186,19 @@ pub fn list(state: &State, call: &Call) -> Outcome<Value> {
     }
     let at = exact.unwrap_or(current);
     let objects = state.store.list_at(&call.resource.storage, namespace, at).map_err(|_| expired(token.as_ref()))?;
-    let after =
-        |key: &Key| token.as_ref().is_none_or(|token| *format!("{}\0", position(key, namespace)) > *token.start);
-    let rest: Vec<(Key, Arc<Value>)> = objects.into_iter().filter(|(key, _)| after(key)).collect();
+    let after = |key: &Key| token.as_ref().is_none_or(|token| is_after(key, namespace, &token.start));
+    let rest: Vec<Listed> = objects.into_iter().filter(|(key, _)| after(key)).collect();
+    let selected = |stored: &Stored| selection.is_empty() || selection.matches(&state.store.tree(stored));
     // A page ends with the object that fills it; whether what follows is selected is not known yet.
-    let chosen = rest.iter().enumerate().filter(|(_, (_, object))| selection.matches(object)).map(|(at, _)| at);
+    let chosen = rest.iter().enumerate().filter(|(_, (_, stored))| selected(stored)).map(|(at, _)| at);
     let chosen: Vec<usize> = chosen.take(limit.map_or(usize::MAX, |limit| limit as usize)).collect();
     let full = limit.is_some_and(|limit| chosen.len() as i64 == limit);
     let left = if full { chosen.last().map_or(0, |last| rest.len() - last - 1) } else { 0 };
     let more = chosen.last().filter(|_| left > 0).map(|at| &rest[*at]);
     let more = more.map(|(key, _)| write_token(at as i64, key, namespace));
     let remaining = (left > 0 && selection.is_empty()).then_some(left);
-    let items = chosen.iter().map(|at| in_version(&rest[*at].1, &call.resource)).collect();
-    Ok(list_body(&call.resource, items, at, more, remaining))
+    let items = chosen.iter().map(|at| Arc::clone(&rest[*at].1)).collect();
+    Ok(Page { items, revision: at, more, remaining })
 }
 
 fn expired(token: Option<&Continue>) -> Failure {
@@ -195,14 +216,8 @@ fn expired(token: Option<&Continue>) -> Failure {
     failure
 }
 
-/// The body of a list.
-pub fn list_body(
-    resource: &Resource,
-    mut items: Vec<Value>,
-    revision: u64,
-    more: Option<String>,
-    remaining: Option<usize>,
-) -> Value {
+/// The metadata of a list.
+pub fn list_metadata(resource: &Resource, revision: u64, more: Option<String>, remaining: Option<usize>) -> Value {
     let mut metadata = json!({"resourceVersion": revision.to_string()});
     match more {
         Some(token) => metadata["continue"] = json!(token),
@@ -213,6 +228,18 @@ pub fn list_body(
     if let Some(remaining) = remaining {
         metadata["remainingItemCount"] = json!(remaining);
     }
+    metadata
+}
+
+/// The body of a list.
+pub fn list_body(
+    resource: &Resource,
+    mut items: Vec<Value>,
+    revision: u64,
+    more: Option<String>,
+    remaining: Option<usize>,
+) -> Value {
+    let metadata = list_metadata(resource, revision, more, remaining);
     if resource.custom.is_none() {
         // The list says what its items are; built-in ones do not repeat it.
         for item in items.iter_mut().filter_map(Value::as_object_mut) {

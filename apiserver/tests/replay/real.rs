@@ -26,6 +26,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct RealServer {
     programs: Arc<Programs>,
     pub(crate) server: Server,
+    #[allow(dead_code, reason = "only kubectl needs it")]
     pub(crate) kubeconfig: PathBuf,
 }
 
@@ -143,10 +144,17 @@ impl RealServer {
         Ok(Self { server: Server::Other(Arc::new(other)), kubeconfig, programs })
     }
 
+    /// Ids of the API server and of etcd.
+    #[allow(dead_code, reason = "only the bench asks")]
+    pub(crate) fn processes(&self) -> [u32; 2] {
+        [&self.programs.api, &self.programs.etcd].map(|child| child.lock().unwrap_or_else(PoisonError::into_inner).id())
+    }
+
     /// Starts the controllers and the scheduler beside it; nodes that are not heard of for so long are unknown.
     ///
     /// # Errors
     /// A program is missing.
+    #[allow(dead_code, reason = "only stories need them")]
     pub(crate) fn start_controllers(&self, node_grace: u64) -> Result<()> {
         let Programs { assets, dir, .. } = &*self.programs;
         let kubeconfig = self.kubeconfig.display();

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, getsockopt, setsockopt, socket, sockopt,
+    self, AddressFamily, SockFlag, SockType, SockaddrStorage, bind, getsockopt, setsockopt, sockopt,
 };
+
+use crate::port;
 
 /// Where a client's packets come from.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
@@ -36,7 +38,7 @@ impl Source {
 
 fn open(kind: SockType, target: SocketAddr, source: Source) -> io::Result<OwnedFd> {
     let family = if target.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let fd = socket(family, kind, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;
+    let fd = socket::socket(family, kind, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;
     if let Some(address) = source.bind_address(target) {
         setsockopt(&fd, sockopt::ReuseAddr, &true)?;
         bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
@@ -44,26 +46,50 @@ fn open(kind: SockType, target: SocketAddr, source: Source) -> io::Result<OwnedF
     Ok(fd)
 }
 
-/// Connects within the timeout. Returns the stream, blocking, with the rest of the time as its read and write timeout,
-/// and how long the handshake took.
+/// A TCP connection, with what it took.
+pub(crate) struct Connected {
+    /// Blocking, with the rest of the time as its read and write timeout.
+    pub(crate) stream: TcpStream,
+    /// How long the handshake took.
+    pub(crate) took: Duration,
+    /// How long the source port was waited for before.
+    pub(crate) waited: Duration,
+}
+
+/// Connects within the timeout. A source port that an earlier connection still holds is waited for before, as long at
+/// most.
+///
+/// # Errors
+/// As connect(2); `TimedOut` if the handshake did not end in time; `AddrNotAvailable` if the port did not become free.
+pub(crate) fn tcp(target: SocketAddr, source: Source, timeout: Duration) -> io::Result<Connected> {
+    let mut started = Instant::now();
+    let connect = || {
+        started = Instant::now();
+        connect(target, source, timeout)
+    };
+    let (stream, all) = port::connect_when_free(source, target, timeout, connect, port::pause)?;
+    let took = started.elapsed();
+    let left = timeout.saturating_sub(took).max(Duration::from_millis(1));
+    stream.set_read_timeout(Some(left))?;
+    stream.set_write_timeout(Some(left))?;
+    Ok(Connected { stream, took, waited: all.saturating_sub(took) })
+}
+
+/// One try to connect, on a socket of its own: what is left of a failed one is no state to go on from.
 ///
 /// # Errors
 /// As connect(2); `TimedOut` if the handshake did not end in time.
-pub(crate) fn tcp(target: SocketAddr, source: Source, timeout: Duration) -> io::Result<(TcpStream, Duration)> {
+pub(crate) fn connect(target: SocketAddr, source: Source, timeout: Duration) -> io::Result<TcpStream> {
     let started = Instant::now();
     let fd = open(SockType::Stream, target, source)?;
-    match connect(fd.as_raw_fd(), &SockaddrStorage::from(target)) {
+    match socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(target)) {
         Ok(()) => {}
         Err(Errno::EINPROGRESS) => wait_connected(&fd, started, timeout)?,
         Err(error) => return Err(error.into()),
     }
-    let took = started.elapsed();
     let stream = TcpStream::from(fd);
     stream.set_nonblocking(false)?;
-    let left = timeout.saturating_sub(took).max(Duration::from_millis(1));
-    stream.set_read_timeout(Some(left))?;
-    stream.set_write_timeout(Some(left))?;
-    Ok((stream, took))
+    Ok(stream)
 }
 
 fn wait_connected(fd: &OwnedFd, started: Instant, timeout: Duration) -> io::Result<()> {
@@ -92,7 +118,7 @@ fn wait_connected(fd: &OwnedFd, started: Instant, timeout: Duration) -> io::Resu
 /// As connect(2) on a datagram socket.
 pub(crate) fn udp(target: SocketAddr, source: Source) -> io::Result<UdpSocket> {
     let fd = open(SockType::Datagram, target, source)?;
-    connect(fd.as_raw_fd(), &SockaddrStorage::from(target))?;
+    socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(target))?;
     let socket = UdpSocket::from(fd);
     socket.set_nonblocking(false)?;
     Ok(socket)

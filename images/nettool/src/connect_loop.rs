@@ -88,7 +88,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn once(args: &Args, report: &mut Report) -> std::io::Result<Outcome> {
-    let (mut stream, took) = client::tcp(args.target.address, args.source, args.timeout)?;
+    let client::Connected { mut stream, took, .. } = client::tcp(args.target.address, args.source, args.timeout)?;
     report.max_connect_us = report.max_connect_us.max(took.as_micros() as u64);
     report.syn_retransmits += u64::from(sys::tcp_info(&stream)?.total_retransmits);
     if args.target.scheme == Scheme::Tcp {

@@ -10,11 +10,14 @@ mod client;
 mod connect_loop;
 mod content;
 mod decoy;
+mod forward_policy;
 mod hold;
 mod http;
 mod ident;
 mod netstat;
+mod nftables;
 mod outcome;
+mod port;
 mod probe;
 mod serve;
 mod stop;
@@ -54,6 +57,8 @@ enum Command {
     SendBadChecksum(bad_checksum::Args),
     /// Do nothing until SIGTERM: a pod to run probes in.
     Hold,
+    /// Let this network namespace forward nothing, and count what it was to forward.
+    ForwardPolicy(forward_policy::Args),
     /// Listen on a port with a lie for an answer: a planted fault.
     ListenDecoy(decoy::Args),
 }
@@ -72,6 +77,7 @@ fn main() -> anyhow::Result<()> {
         Command::Netstat => print_json(&netstat::read()?),
         Command::SendBadChecksum(args) => bad_checksum::run(&args),
         Command::Hold => hold::run(),
+        Command::ForwardPolicy(args) => forward_policy::run(&args),
         Command::ListenDecoy(args) => decoy::run(&args),
     }
 }

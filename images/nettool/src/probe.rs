@@ -50,6 +50,9 @@ struct Attempt {
     latency_us: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     connect_us: Option<u64>,
+    /// How long an earlier connection still held the source port, if one was asked for; no part of the latency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port_wait_us: Option<u64>,
     /// Own address and port as the socket saw them.
     #[serde(skip_serializing_if = "Option::is_none")]
     local: Option<SocketAddr>,
@@ -132,6 +135,7 @@ fn attempt(args: &Args, target: &Target, number: u32) -> Attempt {
         outcome: Outcome::Local,
         latency_us: 0,
         connect_us: None,
+        port_wait_us: None,
         local: None,
         status: None,
         body: None,
@@ -144,7 +148,8 @@ fn attempt(args: &Args, target: &Target, number: u32) -> Attempt {
         Scheme::Udp => udp(args, target, number, &mut attempt),
         Scheme::Http | Scheme::Tcp => tcp(args, target, &mut attempt),
     };
-    attempt.latency_us = started.elapsed().as_micros() as u64;
+    let waited = attempt.port_wait_us.unwrap_or(0);
+    attempt.latency_us = (started.elapsed().as_micros() as u64).saturating_sub(waited);
     match result {
         Ok(outcome) => attempt.outcome = outcome,
         Err(error) => {
@@ -156,8 +161,9 @@ fn attempt(args: &Args, target: &Target, number: u32) -> Attempt {
 }
 
 fn tcp(args: &Args, target: &Target, attempt: &mut Attempt) -> io::Result<Outcome> {
-    let (mut stream, took) = client::tcp(target.address, args.source, args.timeout)?;
+    let client::Connected { mut stream, took, waited } = client::tcp(target.address, args.source, args.timeout)?;
     attempt.connect_us = Some(took.as_micros() as u64);
+    attempt.port_wait_us = args.source.source_port.map(|_| waited.as_micros() as u64);
     attempt.local = stream.local_addr().ok();
     attempt.syn_retransmits = sys::tcp_info(&stream).ok().map(|info| info.total_retransmits);
     if target.scheme == Scheme::Tcp {

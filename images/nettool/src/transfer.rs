@@ -91,7 +91,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn receive(args: &Args, until: &Until, started: Instant, report: &mut Report) -> std::io::Result<()> {
-    let (mut stream, took) = client::tcp(args.target.address, args.source, Duration::from_secs(5))?;
+    let client::Connected { mut stream, took, .. } =
+        client::tcp(args.target.address, args.source, Duration::from_secs(5))?;
     report.connect_us = took.as_micros() as u64;
     http::send_get(
         &mut stream,

@@ -12,7 +12,7 @@ use crate::cluster::install::{self, Crds, Settings};
 use crate::cluster::netns::NetnsCluster;
 use crate::cluster::provider::{self, Provider};
 use crate::cluster::supervisor::{self, Plan};
-use crate::cluster::{Cluster, Place, kind, node};
+use crate::cluster::{Cluster, NodeAction, Place, kind, node};
 use crate::progress::{step, timed};
 use crate::report::{self, Run, StepResult};
 use crate::{image, kubelet, scenario, sys};
@@ -90,7 +90,7 @@ impl Common {
 }
 
 /// How a cluster is made.
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct Make {
     /// Directory of etcd, kube-apiserver, kube-controller-manager and kube-scheduler, in place of our own API server (netns)
     #[arg(long)]
@@ -110,6 +110,22 @@ struct Make {
 }
 
 impl Make {
+    /// Refuses what would be ignored: options of a provider that is not the one.
+    ///
+    /// # Errors
+    /// With the option and the provider that it is for.
+    fn suits(&self, providers: &[Provider]) -> Result<()> {
+        let kind = providers.contains(&Provider::Kind);
+        if self.kind_config.is_some() && !kind {
+            bail!("--kind-config is for --provider kind; no other provider reads it");
+        }
+        let netns = providers.is_empty() || providers.iter().any(|one| matches!(one, Provider::Netns | Provider::Auto));
+        if self.control_plane.is_some() && !netns {
+            bail!("--control-plane is for --provider netns; other clusters bring their own");
+        }
+        Ok(())
+    }
+
     fn settings(&self) -> Settings {
         Settings { crds: self.crds, socket_lb: self.socket_lb == SocketLb::Full }
     }
@@ -124,17 +140,6 @@ enum SocketLb {
     Off,
 }
 
-/// What may happen to a node.
-#[derive(Clone, Copy, ValueEnum)]
-enum NodeAction {
-    /// Stop it and start it again.
-    Restart,
-    /// Cut it off from the others.
-    Cut,
-    /// Join it to the others again.
-    Join,
-}
-
 #[derive(Subcommand)]
 enum Command {
     /// Make a cluster, install portolan, play scenarios, remove everything
@@ -146,9 +151,13 @@ enum Command {
         /// Leave the cluster running afterwards; with kind, also use the one that was left, if it was made of the same
         #[arg(long)]
         keep: bool,
-        /// Play on each provider that is named, one after the other, and list what differs
+        /// Play on each provider that is named, one after the other, and list what differs; with --control-plane also on
+        /// netns with our own API server, before the one with that control plane
         #[arg(long, conflicts_with = "keep")]
         compare: bool,
+        /// Play so many times, each time on a new cluster, until a run fails
+        #[arg(long, default_value_t = 1, conflicts_with_all = ["keep", "compare"], value_parser = clap::value_parser!(u32).range(1..))]
+        repeat: u32,
         /// Scenario files; if none is given, all of `scenarios/` but `scenarios/harness`, where the harness tests itself
         files: Vec<PathBuf>,
     },
@@ -256,9 +265,15 @@ enum Command {
 /// # Errors
 /// What the command could not do.
 pub(crate) fn main() -> Result<i32> {
-    match Cli::parse().command {
+    let command = Cli::parse().command;
+    if let Command::E2e { common, make, .. } | Command::Up { common, make } = &command
+        && let Err(error) = make.suits(&common.provider)
+    {
+        return Ok(said((USAGE, error)));
+    }
+    match command {
         Command::E2e { common, make, compare: true, files, .. } => compare(&common, &make, &files),
-        Command::E2e { common, make, keep, files, .. } => e2e(&common, &make, keep, &files).map(|(code, _)| code),
+        Command::E2e { common, make, keep, repeat, files, .. } => e2e_again(&common, &make, keep, repeat, &files),
         Command::Run { common, files } => run(&common, &files),
         Command::Up { common, make } => up(&common, &make),
         Command::Down { common } => down(&common),
@@ -302,10 +317,15 @@ fn hold(hostname: Option<&str>) -> Result<i32> {
 /// Decides for a provider and looks at everything that can be wrong before anything is made.
 fn prepare(common: &Common, make: &Make, reuse: bool) -> Result<Provider, (i32, anyhow::Error)> {
     let wanted = common.provider().map_err(|error| (USAGE, error))?.unwrap_or(Provider::Netns);
+    let check = || kind::check(&common.name, make.kind_config.as_deref()).map_err(|error| (USAGE, error));
+    if wanted == Provider::Kind {
+        // Before the preflight, which may take its time to pull a node image.
+        check()?;
+    }
     let provider =
         wanted.decide(make.control_plane.as_deref(), make.node_image.as_deref()).map_err(|error| (MISSING, error))?;
-    if provider == Provider::Kind {
-        kind::check(&common.name, make.kind_config.as_deref()).map_err(|error| (USAGE, error))?;
+    if provider == Provider::Kind && wanted != Provider::Kind {
+        check()?;
     }
     provider::refuse_running(provider, &common.name, reuse).map_err(|error| (USAGE, error))?;
     Ok(provider)
@@ -401,15 +421,15 @@ fn until_interrupt<T>(runtime: &tokio::runtime::Runtime, work: impl Future<Outpu
     done
 }
 
-/// Plays scenarios and returns the exit code.
-fn play(cluster: &dyn Cluster, repo: &Path, files: &[PathBuf]) -> Result<(i32, Vec<StepResult>)> {
+/// Plays scenarios and returns the exit code. A `fresh` cluster has just been made: nothing may have gone wrong there yet.
+fn play(cluster: &dyn Cluster, repo: &Path, files: &[PathBuf], fresh: bool) -> Result<(i32, Vec<StepResult>)> {
     let named = !files.is_empty();
     let files = if files.is_empty() { all_scenarios(repo)? } else { files.to_vec() };
     let mut run = Run::begin(repo)?;
     let runtime = runtime()?;
     let interrupted = until_interrupt(&runtime, async {
         let client = install::client(cluster).await?;
-        scenario::run_files(&client, cluster, repo, &files, named, &mut run).await
+        scenario::run_files(&client, cluster, repo, &files, scenario::Occasion { named, fresh }, &mut run).await
     })?
     .is_none();
     // A probe that is still under way must not keep an interrupted run from ending.
@@ -446,7 +466,7 @@ fn run(common: &Common, files: &[PathBuf]) -> Result<i32> {
     if common.is_existing()? {
         return play_on_existing(common, files).map(|(code, _)| code);
     }
-    play(common.open()?.as_ref(), &common.repo, files).map(|(code, _)| code)
+    play(common.open()?.as_ref(), &common.repo, files, false).map(|(code, _)| code)
 }
 
 /// Plays on a cluster of somebody else's. What is made there is removed, whatever happens.
@@ -481,7 +501,7 @@ fn play_on_existing(common: &Common, files: &[PathBuf]) -> Result<(i32, Vec<Step
         cluster.learn_devices(&client).await
     });
     let played = match begun {
-        Ok(Some(())) => play(&cluster, &common.repo, files),
+        Ok(Some(())) => play(&cluster, &common.repo, files, false),
         Ok(None) => Ok((said((INTERRUPTED, anyhow::anyhow!("interrupted"))), Vec::new())),
         Err(error) => Ok((said((NO_CLUSTER, error)), Vec::new())),
     };
@@ -501,18 +521,28 @@ fn e2e(common: &Common, make: &Make, keep: bool, files: &[PathBuf]) -> Result<(i
     for file in files {
         scenario::format::load(file)?;
     }
-    let began = Instant::now();
-    let provider = match prepare(common, make, keep) {
-        Ok(provider) => provider,
-        Err(refusal) => return Ok((said(refusal), Vec::new())),
-    };
+    match prepare(common, make, keep) {
+        Ok(provider) => e2e_on(provider, common, make, keep, files),
+        Err(refusal) => Ok((said(refusal), Vec::new())),
+    }
+}
+
+/// The same on a provider that was looked at.
+fn e2e_on(
+    provider: Provider,
+    common: &Common,
+    make: &Make,
+    keep: bool,
+    files: &[PathBuf],
+) -> Result<(i32, Vec<StepResult>)> {
     if provider == Provider::Existing {
         return play_on_existing(common, files);
     }
+    let began = Instant::now();
     let played = match bring_up(provider, common, make, !keep) {
         Ok(cluster) => {
             eprintln!("cluster up after {:.2} s", began.elapsed().as_secs_f64());
-            play(cluster.as_ref(), &common.repo, files)
+            play(cluster.as_ref(), &common.repo, files, true)
         }
         Err(failure) => Ok((said(failure), Vec::new())),
     };
@@ -525,29 +555,76 @@ fn e2e(common: &Common, make: &Make, keep: bool, files: &[PathBuf]) -> Result<(i
     played
 }
 
-/// Plays on each provider and lists what differs between the first and each other. Exit code 1 if a run failed, or verdicts
+fn e2e_again(common: &Common, make: &Make, keep: bool, repeat: u32, files: &[PathBuf]) -> Result<i32> {
+    for run in 1..=repeat {
+        if repeat > 1 {
+            eprintln!("run {run} of {repeat}");
+        }
+        let (code, _) = e2e(common, make, keep, files)?;
+        if code != 0 {
+            return Ok(code);
+        }
+    }
+    Ok(0)
+}
+
+/// What `--compare` plays on: a provider and, on netns, a control plane in place of our own API server.
+fn compared(providers: &[Provider], control_plane: Option<&Path>) -> Vec<(String, Provider, Option<PathBuf>)> {
+    let providers = if providers.is_empty() { &[Provider::Netns] } else { providers };
+    let mut all = Vec::new();
+    for provider in providers {
+        all.push((provider.to_string(), *provider, None));
+        if let (Provider::Netns, Some(dir)) = (provider, control_plane) {
+            all.push((format!("{provider} with the control plane of {}", dir.display()), *provider, Some(dir.into())));
+        }
+    }
+    all
+}
+
+/// Plays on each of them and lists what differs between the first and each other. Exit code 1 if a run failed, or verdicts
 /// or cells differ; a difference of convergence is told only.
 fn compare(common: &Common, make: &Make, files: &[PathBuf]) -> Result<i32> {
-    if common.provider.len() < 2 {
-        eprintln!("error: --compare needs several providers, for example `--provider netns,kind`");
+    let compared = compared(&common.provider, make.control_plane.as_deref());
+    if compared.len() < 2 {
+        eprintln!(
+            "error: --compare needs two to compare: name several providers (`--provider netns,kind`), or a control plane \
+             (`--control-plane DIR`) to compare our own API server with"
+        );
         return Ok(USAGE);
+    }
+    for file in files {
+        scenario::format::load(file)?;
+    }
+    // What one of them cannot do is said before the others have played for minutes.
+    let mut prepared = Vec::new();
+    for (name, provider, control_plane) in compared {
+        let one = Common { provider: vec![provider], ..common.clone() };
+        let make = Make { control_plane, ..make.clone() };
+        match prepare(&one, &make, false) {
+            Ok(chosen) => prepared.push((name, chosen, one, make)),
+            Err(refusal) => return Ok(said(refusal)),
+        }
     }
     let mut runs = Vec::new();
     let mut worst = 0;
-    for provider in &common.provider {
-        let one = Common { provider: vec![*provider], ..common.clone() };
-        eprintln!("provider {provider}");
-        let (code, steps) = e2e(&one, make, false, files)?;
+    for (name, chosen, one, make) in prepared {
+        eprintln!("on {name}");
+        let (code, steps) = e2e_on(chosen, &one, &make, false, files)?;
         if code > 1 {
             return Ok(code);
         }
         worst = worst.max(code);
-        runs.push((*provider, steps));
+        runs.push((name, steps));
     }
     let Some(((name, first), others)) = runs.split_first() else { return Ok(USAGE) };
     for (other, steps) in others {
         let found = report::compare::compare(first, steps);
-        println!("{name} and {other}: {} steps, {} differences", first.len(), found.len());
+        let verdicts = found.iter().filter(|difference| difference.verdict).count();
+        println!(
+            "{name} and {other}: {} steps, {verdicts} differences of verdicts, {} of convergence classes",
+            first.len(),
+            found.len() - verdicts
+        );
         for difference in found {
             println!("  {}: {name} {}, {other} {}", difference.at, difference.first, difference.second);
             worst = worst.max(i32::from(difference.verdict));
@@ -668,3 +745,7 @@ fn gc(common: &Common) -> Result<i32> {
     }
     Ok(0)
 }
+
+#[cfg(test)]
+#[path = "cli_tests.rs"]
+mod tests;

@@ -18,6 +18,16 @@ fn a_session_of_its_own_keeps_no_descriptor_of_the_caller() {
 }
 
 #[test]
+fn a_command_need_not_read_its_input() {
+    // More than a pipe holds: whoever writes it meets the end of the reader.
+    let input = "x".repeat(1 << 20);
+    let output = output_of(Command::new("sh").args(["-c", "echo why >&2; exit 3"]), &input).unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(3), b"why\n".as_slice()));
+    let output = output_of(&mut Command::new("cat"), "some").unwrap();
+    assert!(output.status.success() && output.stdout == b"some");
+}
+
+#[test]
 fn a_descriptor_is_given_through_a_socket() {
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;

@@ -4,7 +4,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, with the line")]
 
-#[allow(dead_code, reason = "it has what other tests need")]
 mod support;
 
 use std::collections::BTreeMap;

@@ -3,18 +3,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, with the line")]
 
-#[allow(dead_code, reason = "it has what other tests need")]
 mod support;
 
 use std::process::Stdio;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use support::Harness;
+use support::attached::Watch;
 use support::inventory::Inventory;
 
-/// A cluster is up within about 10 s; a moment in which it is killed lies before.
+/// A cluster of ours is up within some seconds, and the walk-through takes longer: a moment lies in the making, or in a step.
 const MOMENTS: u64 = 9_000;
 
 fn nodes(harness: &Harness, name: &str) -> Vec<String> {
@@ -26,6 +26,7 @@ fn nodes(harness: &Harness, name: &str) -> Vec<String> {
 fn two_clusters_side_by_side_leave_nothing_and_attach_nothing_to_the_machine() {
     let Some(harness) = Harness::new() else { return };
     let before = Inventory::take();
+    let watch = Watch::start();
     harness.run("up", "left", &[]);
     harness.run("up", "right", &[]);
     assert_eq!(nodes(&harness, "left"), ["node/left-control-plane", "node/left-worker", "node/left-worker2"]);
@@ -34,13 +35,51 @@ fn two_clusters_side_by_side_leave_nothing_and_attach_nothing_to_the_machine() {
     // The harness would see what it left: it sees what it uses now.
     assert!(during.count("namespace") > before.count("namespace") + 10);
     assert!(during.count("bpf program") > before.count("bpf program"));
+    assert!(during.count("process") > before.count("process") + 6);
     assert_eq!(during.count("link"), before.count("link"), "no device of the machine's own network is made or taken");
     assert_eq!(during.count("mount"), before.count("mount"), "no mount is seen by the machine");
     // To remove one does not disturb the other.
     harness.run("down", "left", &[]);
     assert_eq!(nodes(&harness, "right").len(), 3);
     harness.run("down", "right", &[]);
+    watch.assert_nothing();
     before.assert_restored();
+}
+
+/// Whole runs one after the other: each passes, and leaves the machine as it was. `PORTOLAN_RUNS=20` plays so many.
+#[test]
+fn in_a_row_whole_runs_pass_and_leave_nothing() {
+    let Some(harness) = Harness::new() else { return };
+    let runs: u32 = match std::env::var("PORTOLAN_RUNS") {
+        Ok(text) => text.parse().expect("PORTOLAN_RUNS is a number of runs"),
+        Err(_) => 1,
+    };
+    for number in 1..=runs {
+        let (before, began) = (Inventory::take(), Instant::now());
+        let watch = Watch::start();
+        harness.run("e2e", "row", &[]);
+        watch.assert_nothing();
+        before.assert_restored();
+        eprintln!("run {number} of {runs}: passed in {:.1} s", began.elapsed().as_secs_f64());
+    }
+}
+
+/// The watch must see what it watches for, or its silence says nothing.
+#[test]
+fn the_watch_sees_a_program_at_a_device() {
+    let Some(_harness) = Harness::new() else { return };
+    // In a network namespace of this thread's own, which the watch's thread inherits: the machine's devices stay as they
+    // are.
+    let seen = std::thread::spawn(|| {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        let watch = Watch::start();
+        let link = support::attached::attach_nothing(nix::net::if_::if_nametoindex("lo").unwrap());
+        let seen = watch.seen();
+        drop(link);
+        seen
+    });
+    let seen = seen.join().unwrap();
+    assert!(seen.iter().any(|item| item.ends_with("at \"lo\" ingress")), "{seen:?}");
 }
 
 #[test]

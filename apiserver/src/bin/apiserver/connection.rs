@@ -1,13 +1,15 @@
 //! Connections: TLS, then HTTP/2 or HTTP/1.1, each request with the credentials of its connection.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context as Poller, Poll};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use apiserver::ApiServer;
-use apiserver::auth::Credentials;
+use apiserver::auth::{Credentials, User};
 use apiserver::server::Body;
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -16,11 +18,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use crate::tls;
+use crate::tls::{self, Clients};
 
 /// Longest time a client may take for its TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -34,6 +37,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub(crate) async fn serve(
     listener: TcpListener,
     acceptor: TlsAcceptor,
+    clients: Arc<Clients>,
     server: ApiServer,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<()> {
@@ -44,10 +48,11 @@ pub(crate) async fn serve(
             _ = stopping.wait_for(|stop| *stop) => break,
         };
         let (acceptor, server, stopping) = (acceptor.clone(), server.clone(), stopping.clone());
+        let clients = Arc::clone(&clients);
         let watcher = graceful.watcher();
         tokio::spawn(async move {
             let peer = stream.peer_addr();
-            if let Err(error) = connection(stream, &acceptor, server, stopping, watcher).await {
+            if let Err(error) = connection(stream, &acceptor, clients, server, stopping, watcher).await {
                 tracing::debug!(?peer, "connection: {error:#}");
             }
         });
@@ -62,6 +67,7 @@ pub(crate) async fn serve(
 async fn connection(
     stream: TcpStream,
     acceptor: &TlsAcceptor,
+    clients: Arc<Clients>,
     server: ApiServer,
     stopping: watch::Receiver<bool>,
     watcher: hyper_util::server::graceful::Watcher,
@@ -70,12 +76,12 @@ async fn connection(
     stream.set_nodelay(true)?;
     let handshake = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;
     let stream = handshake.context("no TLS handshake in time")?.context("TLS handshake")?;
-    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let certificate = shown.map(tls::user).transpose()?;
-    let credentials = Credentials { certificate, peer: Some(peer) };
+    let chain =
+        stream.get_ref().1.peer_certificates().map(|chain| chain.iter().map(|c| c.clone().into_owned()).collect());
+    let caller = Caller::new(clients, chain, peer);
     let service = service_fn(move |mut request: Request<Incoming>| {
         let (server, stopping) = (server.clone(), stopping.clone());
-        request.extensions_mut().insert(credentials.clone());
+        request.extensions_mut().insert(caller.credentials());
         async move {
             let answer = server.handle(request).await;
             Ok::<_, Infallible>(if is_stream(&answer) { answer.map(|body| until(body, stopping)) } else { answer })
@@ -84,6 +90,35 @@ async fn connection(
     let builder = Builder::new(TokioExecutor::new());
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
     watcher.watch(connection).await.map_err(anyhow::Error::from_boxed).context("serving")
+}
+
+/// Who is at the other end.
+struct Caller {
+    clients: Arc<Clients>,
+    chain: Option<Vec<CertificateDer<'static>>>,
+    /// Whom the chain names, and until when it needs not be judged again.
+    known: Option<(User, UnixTime)>,
+    peer: IpAddr,
+}
+
+impl Caller {
+    fn new(clients: Arc<Clients>, chain: Option<Vec<CertificateDer<'static>>>, peer: IpAddr) -> Self {
+        let judged = chain.as_ref().and_then(|chain| {
+            let user = clients.user(chain, UnixTime::now()).ok()?;
+            Some((user, tls::valid_until(chain).ok()?))
+        });
+        Self { clients, chain, known: judged, peer }
+    }
+
+    /// A connection may outlive the certificate that it was opened with, so this is asked for each request.
+    fn credentials(&self) -> Credentials {
+        let now = UnixTime::now();
+        let certificate = self.chain.as_ref().map(|chain| match &self.known {
+            Some((user, until)) if now <= *until => Ok(user.clone()),
+            _ => self.clients.user(chain, now).map_err(|error| format!("{error:#}")),
+        });
+        Credentials { certificate, peer: Some(self.peer) }
+    }
 }
 
 fn is_stream(answer: &Response<Body>) -> bool {

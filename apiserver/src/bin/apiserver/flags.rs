@@ -33,7 +33,7 @@ pub(crate) struct Flags {
     /// Address to listen on.
     #[arg(long, default_value = "0.0.0.0")]
     pub(crate) bind_address: IpAddr,
-    /// Port to listen on.
+    /// Port to listen on; 0 takes a free one, which is told in the first line of the log.
     #[arg(long, default_value_t = 6443)]
     pub(crate) secure_port: u16,
     /// Address at which clients and pods find this server.

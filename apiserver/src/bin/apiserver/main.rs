@@ -6,6 +6,7 @@ mod flags;
 mod tls;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use apiserver::auth::aggregation;
@@ -24,14 +25,18 @@ fn main() -> Result<()> {
     runtime.block_on(run(flags))
 }
 
-async fn run(flags: Flags) -> Result<()> {
-    let acceptor = tls::acceptor(&flags)?;
-    let server = ApiServer::start(flags.options()?)?;
+async fn run(mut flags: Flags) -> Result<()> {
+    let clients = Arc::new(tls::Clients::new(&flags)?);
+    let acceptor = tls::acceptor(&flags, &clients)?;
     let address = SocketAddr::from((flags.bind_address, flags.secure_port));
     let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
+    // Port 0 is one that is free: who started this reads it in the next line.
+    let address = listener.local_addr().context("the address that is listened on")?;
+    flags.secure_port = address.port();
+    let server = ApiServer::start(flags.options()?)?;
     tracing::info!(%address, revision = server.revision(), "serving");
     let (stop, stopping) = watch::channel(false);
-    let served = tokio::spawn(connection::serve(listener, acceptor, server.clone(), stopping));
+    let served = tokio::spawn(connection::serve(listener, acceptor, clients, server.clone(), stopping));
     let mut background = tokio::task::JoinSet::new();
     if flags.controllers {
         background.spawn(aggregation::run(server.clone()));

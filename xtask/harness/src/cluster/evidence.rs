@@ -4,6 +4,18 @@ use std::path::{Path, PathBuf};
 
 use super::{Cluster, Place};
 
+/// What the kernel tells of a namespace's network by itself.
+const PROC_NET: [&str; 8] = [
+    "/proc/net/dev",
+    "/proc/net/fib_trie",
+    "/proc/net/route",
+    "/proc/net/arp",
+    "/proc/net/tcp",
+    "/proc/net/udp",
+    "/proc/net/snmp",
+    "/proc/net/netstat",
+];
+
 /// Links, addresses, routes, neighbours and sockets of each node, below `dest/nodes/NAME`.
 pub(super) fn nodes(cluster: &dyn Cluster, dest: &Path, errors: &mut Vec<String>) {
     for node in cluster.nodes() {
@@ -18,6 +30,8 @@ pub(super) fn nodes(cluster: &dyn Cluster, dest: &Path, errors: &mut Vec<String>
             ("routes.txt", vec!["ip", "route", "show", "table", "all"]),
             ("neighbours.txt", vec!["ip", "neigh"]),
             ("sockets.txt", vec!["ss", "-tuanp"]),
+            // Where iproute2 is missing, and for what it does not show.
+            ("proc-net.txt", [vec!["tail", "-n", "+1"], PROC_NET.to_vec()].concat()),
         ] {
             let argv: Vec<String> = argv.into_iter().map(str::to_owned).collect();
             let output = cluster.command(&Place::Node(node.name.clone()), &argv).and_then(|mut c| Ok(c.output()?));

@@ -1,18 +1,25 @@
 //! The network between the nodes: a bridge in a namespace of its own, a router, and `lan` behind it. There is no way out.
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::process::{Command, Stdio};
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::Role;
 use super::layout::{BY_WORKER, LAN, NodeState, ROUTER, ROUTER_LAN};
+use super::links::{self, Links};
 use crate::sys;
 
+/// The bridge between the nodes.
+const BRIDGE: &str = "br0";
+/// Prefix length of the nodes' segment.
+const SEGMENT_PREFIX: u8 = 16;
+/// Prefix length of the segment of `lan`.
+const LAN_PREFIX: u8 = 24;
+
 /// The bridge's port for the node of that number.
-pub(super) fn port(number: usize) -> String {
+fn port(number: usize) -> String {
     format!("node{number}")
 }
 
@@ -25,7 +32,7 @@ impl Fabric {
     /// Makes all namespaces and links them.
     ///
     /// # Errors
-    /// With the commands that `ip` refused.
+    /// With the link, address or route that the kernel refused.
     pub(crate) fn create(nodes: &[NodeState]) -> Result<Self> {
         let mut namespaces = BTreeMap::new();
         let names = ["fabric", "router", "lan"].map(str::to_owned).into_iter();
@@ -33,10 +40,10 @@ impl Fabric {
             namespaces.insert(name, sys::new_netns().context("making a network namespace")?);
         }
         let fabric = Self { namespaces };
-        fabric.ip(
-            "fabric",
-            &["link set lo up", "link add br0 type bridge stp_state 0 forward_delay 0", "link set br0 up"],
-        )?;
+        fabric.within("fabric", async |links| {
+            links.set("lo", true).await?;
+            links.add_bridge(BRIDGE).await
+        })?;
         for (number, node) in nodes.iter().enumerate() {
             fabric.node(number, node)?;
         }
@@ -47,10 +54,10 @@ impl Fabric {
     /// Gives a node that starts again a network of its own without a past, with the addresses it had.
     ///
     /// # Errors
-    /// With the commands that `ip` refused.
+    /// With the link, address or route that the kernel refused.
     pub(crate) fn renew(&mut self, number: usize, node: &NodeState) -> Result<()> {
         // The old namespace ends when the kernel comes to it; its device would keep the port's name until then.
-        self.ip("fabric", &[&format!("link del {}", port(number))])?;
+        self.within("fabric", async |links| links.delete(&port(number)).await)?;
         self.namespaces.insert(node.name.clone(), sys::new_netns().context("making a network namespace")?);
         self.node(number, node)
     }
@@ -59,41 +66,51 @@ impl Fabric {
         self.sysctls(&node.name)?;
         // The same whenever it starts, as with a real device: its neighbours remember it.
         let [a, b, c, d] = node.address.octets();
-        self.plug(&port(number), &node.name, &format!("address 02:42:{a:02x}:{b:02x}:{c:02x}:{d:02x}"))?;
-        let address = format!("addr add {}/16 dev eth0", node.address);
-        let gateway = format!("route add default via {ROUTER}");
-        self.ip(&node.name, &["link set lo up", &address, "link set eth0 up", &gateway])?;
+        self.plug(&port(number), &node.name, Some([0x02, 0x42, a, b, c, d]))?;
+        let gateway = ROUTER.parse().context("the router's address")?;
+        self.host(&node.name, node.address, SEGMENT_PREFIX, Some(gateway))?;
         self.no_offload(&node.name, "eth0")
     }
 
     /// Joins a namespace to the bridge by its `eth0`.
-    fn plug(&self, port: &str, name: &str, options: &str) -> Result<()> {
-        let target = self.get(name)?.as_raw_fd();
-        let pid = std::process::id();
-        let add = format!("link add {port} type veth peer name eth0 {options} netns /proc/{pid}/fd/{target}");
-        self.ip("fabric", &[&add, &format!("link set {port} master br0"), &format!("link set {port} up")])
+    fn plug(&self, port: &str, name: &str, mac: Option<[u8; 6]>) -> Result<()> {
+        let target = self.get(name)?.as_fd();
+        self.within("fabric", async |links| {
+            links.add_veth(port, "eth0", target, mac).await?;
+            links.set_bridge(port, BRIDGE).await
+        })
+    }
+
+    /// Sets `lo` and `eth0` of a namespace up, with an address and a default route.
+    fn host(&self, name: &str, address: Ipv4Addr, prefix: u8, gateway: Option<Ipv4Addr>) -> Result<()> {
+        self.within(name, async |links| {
+            links.set("lo", true).await?;
+            links.add_address("eth0", address, prefix).await?;
+            links.set("eth0", true).await?;
+            match gateway {
+                Some(gateway) => links.add_default_route(gateway).await,
+                None => Ok(()),
+            }
+        })
     }
 
     fn router(&self, nodes: &[NodeState]) -> Result<()> {
         self.sysctls("router")?;
         self.sysctls("lan")?;
-        self.plug("router", "router", "")?;
-        let target = self.get("lan")?.as_raw_fd();
-        let pid = std::process::id();
+        self.plug("router", "router", None)?;
         let worker = nodes.iter().find(|node| node.role == Role::Worker).context("a cluster has a worker")?;
-        let mut lines = vec![
-            "link set lo up".to_owned(),
-            format!("addr add {ROUTER}/16 dev eth0"),
-            "link set eth0 up".to_owned(),
-            format!("link add eth1 type veth peer name eth0 netns /proc/{pid}/fd/{target}"),
-            format!("addr add {ROUTER_LAN}/24 dev eth1"),
-            "link set eth1 up".to_owned(),
-        ];
-        lines.extend(BY_WORKER.iter().map(|cidr| format!("route add {cidr} via {}", worker.address)));
-        self.ip("router", &lines.iter().map(String::as_str).collect::<Vec<_>>())?;
-        let address = format!("addr add {LAN}/24 dev eth0");
-        let gateway = format!("route add default via {ROUTER_LAN}");
-        self.ip("lan", &["link set lo up", &address, "link set eth0 up", &gateway])?;
+        let router_lan: Ipv4Addr = ROUTER_LAN.parse().context("the router's address on lan")?;
+        self.host("router", ROUTER.parse().context("the router's address")?, SEGMENT_PREFIX, None)?;
+        let lan = self.get("lan")?.as_fd();
+        self.within("router", async |links| {
+            links.add_veth("eth1", "eth0", lan, None).await?;
+            links.add_address("eth1", router_lan, LAN_PREFIX).await?;
+            for network in BY_WORKER {
+                links.add_route(network.parse().context("a network behind the worker")?, worker.address).await?;
+            }
+            Ok(())
+        })?;
+        self.host("lan", LAN.parse().context("the address of lan")?, LAN_PREFIX, Some(router_lan))?;
         for (name, device) in [("router", "eth0"), ("router", "eth1"), ("lan", "eth0")] {
             self.no_offload(name, device)?;
         }
@@ -135,24 +152,16 @@ impl Fabric {
         self.namespaces.get(name).with_context(|| format!("there is no namespace {name}"))
     }
 
-    /// Runs `ip` commands inside a namespace.
-    fn ip(&self, name: &str, lines: &[&str]) -> Result<()> {
-        let output = sys::in_netns(self.get(name)?.as_fd(), || {
-            let mut child = Command::new("ip")
-                .args(["-batch", "-"])
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()?;
-            if let Some(mut stdin) = child.stdin.take() {
-                stdin.write_all((lines.join("\n") + "\n").as_bytes())?;
-            }
-            child.wait_with_output()
-        })
-        .with_context(|| format!("running ip in {name}"))?;
-        if !output.status.success() {
-            bail!("ip in {name}: {}\n{}", String::from_utf8_lossy(&output.stderr).trim(), lines.join("\n"));
-        }
-        Ok(())
+    /// Works on the links of a namespace.
+    fn within<T: Send>(&self, name: &str, work: impl AsyncFnOnce(Links) -> Result<T> + Send) -> Result<T> {
+        links::within(self.get(name)?, work).with_context(|| format!("in {name}"))
     }
+}
+
+/// Pulls the cable of a node at the bridge's end, or plugs it in again: the node keeps its addresses and routes.
+///
+/// # Errors
+/// If the namespace of the bridge cannot be entered, or the kernel refuses.
+pub(super) fn set_cable(bridge_namespace: impl AsFd + Send, number: usize, plugged: bool) -> Result<()> {
+    links::within(bridge_namespace, async |links| links.set(&port(number), plugged).await)
 }

@@ -10,6 +10,7 @@ pub(crate) mod install;
 pub(crate) mod journal;
 pub(crate) mod kind;
 pub(crate) mod layout;
+mod links;
 pub(crate) mod netns;
 pub(crate) mod node;
 pub(crate) mod provider;
@@ -45,6 +46,18 @@ pub(crate) enum Role {
     ControlPlane,
     /// Runs workloads.
     Worker,
+}
+
+/// What may happen to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum NodeAction {
+    /// Stop it and start it again, as a reboot would.
+    Restart,
+    /// Cut it off from the others.
+    Cut,
+    /// Join it to the others again.
+    Join,
 }
 
 /// One node as the provider made it (not as the API server reports it).

@@ -1,5 +1,6 @@
 //! The netns provider: a cluster of namespaces on this machine, found by its state file and its cgroups.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -7,10 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::enter::{self, ALL};
-use super::fabric::port;
 use super::layout::{State, dir};
 use super::supervisor::Plan;
-use super::{Cluster, NodeInfo, Place, evidence, journal};
+use super::{Cluster, NodeInfo, Place, evidence, fabric, journal};
 use crate::sys;
 
 /// A running cluster.
@@ -206,13 +206,9 @@ impl Cluster for NetnsCluster {
         let number = self.nodes.iter().position(|known| known.name == node).context("a node has a number")?;
         let cgroup = self.state.outside_cgroup("fabric");
         let pid = sys::cgroup_pids(&cgroup).first().copied().context("the cluster's bridge is gone")?;
-        // The far end, as if the cable were pulled: the node keeps its addresses and routes.
-        let argv = ["ip", "link", "set", "dev", &port(number), if up { "up" } else { "down" }].map(str::to_owned);
-        let output = enter::command(&self.harness(), pid, None, "net", &argv).output().context("starting ip")?;
-        if !output.status.success() {
-            bail!("{argv:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
-        }
-        Ok(())
+        let namespace = format!("/proc/{pid}/ns/net");
+        let namespace = File::open(&namespace).with_context(|| format!("opening {namespace}"))?;
+        fabric::set_cable(namespace, number, up)
     }
 
     fn dump(&self, dest: &Path) -> Result<()> {

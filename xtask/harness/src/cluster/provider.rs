@@ -100,10 +100,6 @@ fn netns_lacks(control_plane: Option<&Path>) -> Vec<String> {
     if !Path::new("/sys/kernel/btf/vmlinux").exists() {
         lines.push("/sys/kernel/btf/vmlinux: a kernel with CONFIG_DEBUG_INFO_BTF".to_owned());
     }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    if !std::env::split_paths(&path).any(|dir| dir.join("ip").is_file()) {
-        lines.push("ip: install iproute2, for example `apt-get install iproute2`".to_owned());
-    }
     if let Some(dir) = control_plane {
         let absent: Vec<&str> = CONTROL_PLANE.into_iter().filter(|name| !dir.join(name).is_file()).collect();
         if !absent.is_empty() {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use k8s_openapi::api::core::v1::Probe;
+use tokio::time::Instant;
 
 use super::handlers::{self, Target};
 
@@ -28,16 +29,33 @@ impl Streak {
 }
 
 /// Pauses between probes. The real kubelet probes at once when a container starts (1.20) and then each period; until the
-/// first success asking more often costs nothing here and makes Ready prompt.
+/// first success asking more often costs nothing here and makes Ready prompt. A failure of a probe that the real kubelet
+/// would not have sent must not count: three of them within 150 ms would kill a container that is only starting.
 struct Pace {
     next: Duration,
     period: Duration,
+    /// When the real kubelet would have probed last.
+    last_due: Option<Instant>,
 }
 
 impl Pace {
-    /// The pause before the next probe; `eager` while nothing is decided yet.
-    fn pause(&mut self, eager: bool) -> Duration {
-        let pause = if eager { self.next } else { self.period };
+    fn new(period: Duration) -> Self {
+        Self { next: Duration::from_millis(50), period, last_due: None }
+    }
+
+    /// Whether the probe that is sent now is one that the real kubelet sends too.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let due = self.last_due.is_none_or(|last| now.duration_since(last) >= self.period);
+        if due {
+            self.last_due = Some(now);
+        }
+        due
+    }
+
+    /// The pause before the next probe; `eager` while nothing is decided yet. None goes past the next one that is due.
+    fn pause(&mut self, eager: bool, now: Instant) -> Duration {
+        let until_due = self.last_due.map_or(self.period, |last| (last + self.period).duration_since(now));
+        let pause = if eager { self.next.min(until_due) } else { self.period };
         self.next = (self.next * 2).min(self.period);
         pause
     }
@@ -57,21 +75,23 @@ pub(super) async fn watch(
     let timeout = seconds(probe.timeout_seconds, 1).max(Duration::from_secs(1));
     let (success, failure) = (probe.success_threshold.unwrap_or(1), probe.failure_threshold.unwrap_or(3));
     let mut streak = Streak::default();
-    let mut pace = Pace { next: Duration::from_millis(50), period };
+    let mut pace = Pace::new(period);
     loop {
+        let due = pace.is_due(Instant::now());
         let result = match tokio::time::timeout(timeout, once(target, probe)).await {
             Ok(result) => result,
             Err(_) => Err(anyhow::anyhow!("no answer in {timeout:?}")),
         };
-        if let Err(error) = &result {
+        if let (Err(error), true) = (&result, due) {
             failed(&format!("{error:#}"));
         }
-        if let Some(good) = streak.note(result.is_ok(), success, failure)
+        if (result.is_ok() || due)
+            && let Some(good) = streak.note(result.is_ok(), success, failure)
             && decided(good)
         {
             return;
         }
-        let pause = pace.pause(streak.good == 0 && streak.bad < failure);
+        let pause = pace.pause(streak.good == 0 && streak.bad < failure, Instant::now());
         tokio::time::sleep(pause).await;
     }
 }

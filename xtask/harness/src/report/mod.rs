@@ -134,6 +134,13 @@ impl Run {
             println!("scenario {scenario}: skipped: {reason}");
         }
         println!("{} passed, {failed} failed, {} skipped", self.steps.len() - failed, self.skipped.len());
+        let (all, windows) = self
+            .steps
+            .iter()
+            .fold((0.0, 0.0), |(all, windows), step| (all + step.seconds, windows + step.window_seconds));
+        println!(
+            "steps took {all:.1} s, {windows:.1} s of it in windows (`for`, `stable`, silence that is waited for)"
+        );
         println!("results: {}", self.dir.display());
         Ok(())
     }

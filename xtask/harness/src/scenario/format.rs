@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::plant::Plant;
 use super::role;
-use crate::cluster::{NodeInfo, Role};
+use crate::cluster::{NodeAction, NodeInfo, Role};
 
 /// Public address space that belongs to others; only the walk-through may name it, because it must.
 const PUBLIC: [&str; 2] = ["20.0.10.", "30.0.10."];
@@ -90,6 +90,8 @@ pub(crate) struct Step {
     pub(crate) plant: Option<Plant>,
     /// What the failure must say that the planted fault causes; the step passes if it does.
     pub(crate) caught_by: Option<String>,
+    /// What happens to a node, before anything else of the step.
+    pub(crate) node: Option<NodeStep>,
     /// Switch socket LB on or off for all nodes.
     pub(crate) socket_lb: Option<bool>,
     /// Take away each right of the product's roles in turn; something must be denied then.
@@ -197,6 +199,9 @@ pub(crate) struct Matrix {
     pub(crate) protocol: Protocol,
     /// Whether socket LB is on: which hooks must count.
     pub(crate) socket_lb: bool,
+    /// Seconds in which an answer, or a backend, may still be missing. What is wrong fails at once.
+    #[serde(default)]
+    pub(crate) within: f64,
     /// Odds of calling two well-balanced backends one.
     #[serde(default = "one_in_a_million")]
     pub(crate) false_alarm: f64,
@@ -204,6 +209,17 @@ pub(crate) struct Matrix {
 
 fn one_in_a_million() -> f64 {
     1e-6
+}
+
+/// Something that happens to a node. The step goes on when it has happened: after a restart everything that was ready
+/// there has been started again and is ready, a node that was cut off does not answer any more, one that was joined does.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct NodeStep {
+    /// The node.
+    pub(crate) name: String,
+    /// What happens to it. A link that is cut is joined at the scenario's end at the latest.
+    pub(crate) action: NodeAction,
 }
 
 /// Protocol of a port.

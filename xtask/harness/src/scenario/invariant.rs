@@ -2,7 +2,7 @@
 //! a pool add up, nobody is refused by RBAC, the API server has no internal error, no packet arrives with a wrong
 //! checksum, nobody else writes to the kernel's maps, nothing of ours panics, logs an error or is restarted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -14,7 +14,7 @@ use super::audit::Audit;
 use super::format::ObjectRef;
 use super::holders::{self, Watch};
 use super::probe::{self, NETTOOL};
-use crate::cluster::install::api_of;
+use crate::cluster::install::{PORTOLAN, api_of};
 use crate::cluster::{Cluster, Place};
 
 /// Our service accounts. Components of Kubernetes and kubelets ask before their roles exist, in a cluster's first
@@ -58,15 +58,49 @@ impl Watermark {
     }
 }
 
-/// All violations since the last look.
+impl Watermark {
+    /// What was started again before now is no fault of this run's.
+    ///
+    /// # Errors
+    /// If the pods cannot be listed.
+    pub(super) async fn know_restarts(&mut self, client: &Client) -> Result<()> {
+        let api = Api::<Pod>::namespaced(client.clone(), "kube-system");
+        for pod in api.list(&ListParams::default().labels(PORTOLAN)).await? {
+            let name = pod.name_any();
+            for container in pod.status.and_then(|status| status.container_statuses).unwrap_or_default() {
+                self.restarts.insert(format!("{name}/{}", container.name), container.restart_count);
+            }
+        }
+        Ok(())
+    }
+
+    /// A node was started again on purpose: its counters began anew, and these containers (`pod/container`) of ours were
+    /// started once more, with new logs. A second time would be a fault.
+    pub(super) fn node_restarted(&mut self, node: &str, containers: &[String]) {
+        for (_, count) in self.checksums.iter_mut().filter(|(key, _)| key.split(' ').next() == Some(node)) {
+            *count = 0;
+        }
+        for container in containers {
+            *self.restarts.entry(container.clone()).or_insert(0) += 1;
+            self.log_lines.remove(container);
+        }
+    }
+}
+
+/// All violations since the last look. What is logged on nodes that are `cut` off is seen when they have been joined again.
 ///
 /// # Errors
 /// If the cluster cannot be asked.
-pub(super) async fn violations(client: &Client, cluster: &dyn Cluster, mark: &mut Watermark) -> Result<Vec<String>> {
+pub(super) async fn violations(
+    client: &Client,
+    cluster: &dyn Cluster,
+    mark: &mut Watermark,
+    cut: &BTreeSet<String>,
+) -> Result<Vec<String>> {
     let mut found = addresses(client, mark).await?;
     found.extend(audit(cluster, mark)?);
     found.extend(checksums(cluster, mark)?);
-    found.extend(pods(client, mark).await?);
+    found.extend(pods(client, mark, cut).await?);
     found.extend(fence(cluster, mark)?);
     Ok(found)
 }
@@ -169,8 +203,10 @@ fn audit(cluster: &dyn Cluster, mark: &mut Watermark) -> Result<Vec<String>> {
 pub(super) fn audit_violation(event: &Value) -> Option<String> {
     let code = event["responseStatus"]["code"].as_u64()?;
     let user = event["user"]["username"].as_str().unwrap_or_default();
-    // 504 is how a server ends a request of its own time; 503 and 500 are not.
-    let bad = code == 401 || code == 403 || (500..600).contains(&code) && code != 504;
+    // 504 is how a server ends a request of its own time, and 500 with these words what a real one notes when the client
+    // has hung up before the answer, as it does at its own deadline; any other 500, and 503, are faults.
+    let hung_up = code == 500 && event["responseStatus"]["message"] == "context canceled";
+    let bad = code == 401 || code == 403 || (500..600).contains(&code) && code != 504 && !hung_up;
     (user.starts_with(OURS) && bad).then(|| {
         format!(
             "{user}: {} {} was answered {code}: {}",
@@ -179,11 +215,13 @@ pub(super) fn audit_violation(event: &Value) -> Option<String> {
     })
 }
 
-async fn pods(client: &Client, mark: &mut Watermark) -> Result<Vec<String>> {
+async fn pods(client: &Client, mark: &mut Watermark, cut: &BTreeSet<String>) -> Result<Vec<String>> {
     let api = Api::<Pod>::namespaced(client.clone(), "kube-system");
     let mut found = Vec::new();
-    for pod in api.list(&ListParams::default().labels("app.kubernetes.io/part-of=portolan")).await? {
+    for pod in api.list(&ListParams::default().labels(PORTOLAN)).await? {
         let name = pod.name_any();
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
+        let silent = node.is_some_and(|node| cut.contains(node));
         let statuses = pod.status.and_then(|status| status.container_statuses).unwrap_or_default();
         for container in statuses {
             let known = mark.restarts.entry(format!("{name}/{}", container.name)).or_insert(0);
@@ -191,7 +229,7 @@ async fn pods(client: &Client, mark: &mut Watermark) -> Result<Vec<String>> {
                 found.push(format!("{name}/{} was restarted: {:?}", container.name, container.last_state));
                 *known = container.restart_count;
             }
-            if container.state.as_ref().is_none_or(|state| state.running.is_none()) {
+            if silent || container.state.as_ref().is_none_or(|state| state.running.is_none()) {
                 continue;
             }
             let log =

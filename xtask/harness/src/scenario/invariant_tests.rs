@@ -27,6 +27,11 @@ fn denials_and_internal_errors_of_our_users() {
     assert!(audit_violation(&event(agent, 403)).is_some());
     assert!(audit_violation(&event(agent, 500)).is_some());
     assert!(audit_violation(&event("system:kube-scheduler", 403)).is_none());
+    let mut hung_up = event(agent, 500);
+    hung_up["responseStatus"]["message"] = json!("context canceled");
+    assert!(audit_violation(&hung_up).is_none());
+    hung_up["responseStatus"]["code"] = json!(503);
+    assert!(audit_violation(&hung_up).is_some());
     assert!(audit_violation(&event(agent, 200)).is_none() && audit_violation(&event(agent, 409)).is_none());
 }
 

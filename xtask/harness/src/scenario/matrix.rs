@@ -4,6 +4,7 @@
 //! the expected hook.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use kube::Client;
@@ -11,8 +12,8 @@ use serde_json::Value;
 
 use super::cell::{self, Cell, Expect};
 use super::format::Matrix;
-use super::probe::{self, Backend, Counters, NETTOOL, claim, moved};
-use crate::cluster::{Cluster, Place};
+use super::probe::{self, Agents, Backend, Counters, NETTOOL, claim, moved};
+use crate::cluster::Cluster;
 
 /// Requests that are needed so that missing one of `backends` equal backends by chance is rarer than `false_alarm`:
 /// P(one is missed) <= k (1 - 1/k)^n.
@@ -26,7 +27,7 @@ pub(super) fn requests(backends: usize, false_alarm: f64) -> u32 {
 
 /// Plays the matrix; prints the table, notes each cell in `verdicts`, and fails with the first wrong one.
 ///
-/// All cells are asked at once, and a counter must have moved by what the cells that share it sent together. Where one has
+/// All cells are asked at once; while only answers or backends are missing, again until `within` is over. A counter must have moved by what the cells that share it sent together. Where one has
 /// not, its cells are asked again one after the other, to tell which of them went another way.
 ///
 /// # Errors
@@ -37,19 +38,61 @@ pub(super) async fn play(
     matrix: &Matrix,
     verdicts: &mut BTreeMap<String, String>,
 ) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs_f64(matrix.within);
+    loop {
+        verdicts.clear();
+        let wrong = match once(client, cluster, matrix, verdicts).await? {
+            Ok(table) => {
+                eprintln!("{}", table.join("\n"));
+                return Ok(());
+            }
+            Err(wrong) => wrong,
+        };
+        if !wrong.only_absence || Instant::now() > deadline {
+            bail!("first wrong cell: {}\n{}", wrong.first, wrong.table.join("\n"));
+        }
+        eprintln!("not yet: {}", wrong.first);
+    }
+}
+
+/// A matrix with a wrong cell.
+struct Wrong {
+    first: String,
+    table: Vec<String>,
+    /// All that is wrong in any cell is that nobody answered.
+    only_absence: bool,
+}
+
+/// Nobody answered, or not all of those who should: the one fault that may go by itself (DESIGN decision 18).
+#[derive(Debug)]
+pub(super) struct Absent(String);
+
+impl std::fmt::Display for Absent {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Absent {}
+
+/// Asks all cells once; returns the table.
+async fn once(
+    client: &Client,
+    cluster: &dyn Cluster,
+    matrix: &Matrix,
+    verdicts: &mut BTreeMap<String, String>,
+) -> Result<Result<Vec<String>, Wrong>> {
     let target = probe::target(client, cluster, &matrix.service, matrix.protocol).await?;
     let cells = cell::all(cluster, &target, matrix.socket_lb)?;
     let count = requests(target.backends.len(), matrix.false_alarm);
-    let mut agents = BTreeMap::new();
-    for node in cluster.nodes() {
-        agents.insert(node.name.clone(), probe::agent(client, &node.name).await?);
-    }
-    let before = all_counters(cluster, &agents)?;
+    let agents = probe::agents(client, cluster).await?;
+    let before = probe::counters(cluster, &agents)?;
     let answers = ask_all(cluster, &cells, count)?;
-    let after = all_counters(cluster, &agents)?;
+    let after = probe::counters(cluster, &agents)?;
     let astray = astray(&cells, count, &before, &after);
     let mut table = Vec::new();
     let mut first_wrong = None;
+    let mut only_absence = true;
     for (cell, answers) in cells.iter().zip(answers) {
         let mut verdict = judge(cell, &target.backends, count, &answers);
         if let (Ok(()), Some(shortage)) = (&verdict, astray.get(&cell.path)) {
@@ -59,28 +102,21 @@ pub(super) async fn play(
             Ok(()) => "ok".to_owned(),
             Err(error) => format!("WRONG: {error:#}"),
         };
+        only_absence &= verdict.as_ref().err().is_none_or(|error| error.is::<Absent>());
         verdicts.insert(cell.name.clone(), if verdict.is_ok() { "ok" } else { "WRONG" }.to_owned());
         table.push(format!("{:<28} -> {:<34} {text}", cell.from, format!("{} {}", cell.to, cell.url)));
         if let (Err(error), None) = (verdict, &first_wrong) {
             first_wrong = Some(format!("{} -> {} ({}): {error:#}", cell.from, cell.to, cell.url));
         }
     }
-    match (first_wrong, astray.values().next()) {
-        (Some(wrong), _) => bail!("first wrong cell: {wrong}\n{}", table.join("\n")),
+    Ok(match (first_wrong, astray.values().next()) {
+        (Some(first), _) => Err(Wrong { first, table, only_absence }),
         // Alone, each of them went the right way.
-        (None, Some(shortage)) => bail!("first wrong cell: one that shares a {shortage}\n{}", table.join("\n")),
-        (None, None) => {
-            eprintln!("{}", table.join("\n"));
-            Ok(())
+        (None, Some(shortage)) => {
+            Err(Wrong { first: format!("one that shares a {shortage}"), table, only_absence: false })
         }
-    }
-}
-
-/// Where the counters are read, by node.
-type Agents = BTreeMap<String, Place>;
-
-fn all_counters(cluster: &dyn Cluster, agents: &Agents) -> Result<BTreeMap<String, Counters>> {
-    agents.iter().map(|(node, agent)| Ok((node.clone(), probe::counters(cluster, agent)?))).collect()
+        (None, None) => Ok(table),
+    })
 }
 
 /// Counters that moved by less than their cells must have moved them, with the shortage.
@@ -120,9 +156,10 @@ fn alone(
     shortage: &str,
 ) -> Result<()> {
     let agent = agents.get(&cell.path.0).with_context(|| format!("no agent on {}", cell.path.0))?;
-    let before = BTreeMap::from([(cell.path.0.clone(), probe::counters(cluster, agent)?)]);
+    let agent = Agents::from([(cell.path.0.clone(), agent.clone())]);
+    let before = probe::counters(cluster, &agent)?;
     let answers = ask_all(cluster, std::slice::from_ref(cell), count)?;
-    let after = BTreeMap::from([(cell.path.0.clone(), probe::counters(cluster, agent)?)]);
+    let after = probe::counters(cluster, &agent)?;
     for answers in answers {
         judge(cell, backends, count, &answers)?;
     }
@@ -162,6 +199,9 @@ fn ask_all(cluster: &dyn Cluster, cells: &[Cell], count: u32) -> Result<Vec<Vec<
     Ok(answers)
 }
 
+/// Outcomes of nobody being there.
+const ABSENCE: [&str; 3] = ["timeout", "refused", "no-route"];
+
 /// Judges the answers of one cell.
 pub(super) fn judge(cell: &Cell, backends: &[Backend], count: u32, answers: &[Value]) -> Result<()> {
     match cell.expect {
@@ -183,13 +223,16 @@ pub(super) fn judge(cell: &Cell, backends: &[Backend], count: u32, answers: &[Va
             };
         }
     }
-    if answers.len() < count as usize {
-        bail!("expected {count} answers, seen {}", serde_json::to_string(answers)?);
-    }
     let mut seen = BTreeSet::new();
+    let mut absent = None;
     for answer in answers {
         if answer["outcome"] != "ok" {
-            bail!("expected an answer, seen {} {}", answer["outcome"], answer["error"]);
+            let text = format!("expected an answer, seen {} {}", answer["outcome"], answer["error"]);
+            if !ABSENCE.iter().any(|outcome| answer["outcome"] == *outcome) {
+                bail!(text);
+            }
+            absent.get_or_insert(text);
+            continue;
         }
         let Some((pod, address)) = claim(answer) else { bail!("the answer is not the workload's: {answer}") };
         let Some(backend) = backends.iter().find(|backend| backend.pod == pod) else {
@@ -207,8 +250,14 @@ pub(super) fn judge(cell: &Cell, backends: &[Backend], count: u32, answers: &[Va
         }
         seen.insert(pod);
     }
+    if let Some(text) = absent {
+        bail!(Absent(text));
+    }
+    if answers.len() < count as usize {
+        bail!("expected {count} answers, seen {}", serde_json::to_string(answers)?);
+    }
     if let Some(missed) = backends.iter().find(|backend| !seen.contains(backend.pod.as_str())) {
-        bail!("{count} requests, and none was answered by {}", missed.pod);
+        bail!(Absent(format!("{count} requests, and none was answered by {}", missed.pod)));
     }
     Ok(())
 }

@@ -49,6 +49,20 @@ fn true_answers_pass() {
 }
 
 #[test]
+fn only_absence_may_be_waited_out() {
+    let good = answer("a", "10.244.1.1", 7);
+    let absent = |answers: &[Value]| {
+        judge(&cell(Expect::Answers), &backends(), answers.len() as u32, answers).unwrap_err().is::<Absent>()
+    };
+    let silent = json!({"outcome": "timeout"});
+    assert!(absent(&[good.clone(), silent.clone()]) && absent(&[json!({"outcome": "refused"})]));
+    assert!(absent(&[good.clone(), good.clone()]), "b has not answered yet");
+    // A wrong answer stays one, whatever else is missing.
+    assert!(!absent(&[silent, answer("c", "10.244.2.1", 8)]));
+    assert!(!absent(&[good, json!({"outcome": "reset"})]));
+}
+
+#[test]
 fn planted_faults_are_caught() {
     let good = answer("a", "10.244.1.1", 7);
     check(&[good.clone(), answer("c", "10.244.2.1", 8)], "no backend of the service");

@@ -10,6 +10,7 @@ mod holders;
 mod invariant;
 mod matrix;
 mod needs;
+mod node;
 mod plant;
 mod privilege;
 mod probe;
@@ -39,6 +40,17 @@ struct Traces {
     made: Vec<ObjectRef>,
     forward_policy: bool,
     socket_lb_off: bool,
+    /// Nodes whose links are cut.
+    cut: BTreeSet<String>,
+}
+
+/// How it comes that scenarios are played.
+#[derive(Clone, Copy)]
+pub(crate) struct Occasion {
+    /// Their files were named: quarantine does not hold.
+    pub(crate) named: bool,
+    /// The cluster was made for them. Elsewhere portolan may have been started again before, which is not this run's.
+    pub(crate) fresh: bool,
 }
 
 /// Plays the files, one after the other, and notes every step in `run`.
@@ -50,7 +62,7 @@ pub(crate) async fn run_files(
     cluster: &dyn Cluster,
     repo: &Path,
     files: &[PathBuf],
-    named: bool,
+    occasion: Occasion,
     run: &mut Run,
 ) -> Result<()> {
     let scenarios: Vec<(PathBuf, Scenario)> =
@@ -58,10 +70,13 @@ pub(crate) async fn run_files(
     let mut mark = invariant::Watermark::start(client, cluster)?;
     if cluster.label().is_some() {
         // Portolan ran there before: what it logged then is not this run's.
-        invariant::violations(client, cluster, &mut mark).await?;
+        invariant::violations(client, cluster, &mut mark, &BTreeSet::new()).await?;
+    }
+    if !occasion.fresh {
+        mark.know_restarts(client).await?;
     }
     for (file, scenario) in scenarios {
-        if let (Some(reason), false) = (&scenario.metadata.quarantine, named) {
+        if let (Some(reason), false) = (&scenario.metadata.quarantine, occasion.named) {
             run.skip(&scenario.metadata.name, reason);
             continue;
         }
@@ -122,6 +137,9 @@ async fn play(
     mark: &mut invariant::Watermark,
     measured: &mut Measured,
 ) -> Result<()> {
+    if let Some(action) = &step.node {
+        node::act(client, cluster, action, &mut traces.cut, mark).await?;
+    }
     change(client, cluster, repo, step, traces).await?;
     if step.least_privilege {
         let proven = privilege::prove(client, cluster).await;
@@ -129,12 +147,12 @@ async fn play(
         proven?;
     }
     let (Some(fault), Some(message)) = (&step.plant, &step.caught_by) else {
-        return check(client, cluster, step, mark, measured).await;
+        return check(client, cluster, step, mark, &traces.cut, measured).await;
     };
     for _ in 0..PLANTINGS {
         let planted = plant::plant(client, cluster, fault).await.context("planting the fault")?;
         // What a fault makes of the cells is not the cluster's.
-        let outcome = check(client, cluster, step, mark, &mut Measured::default()).await;
+        let outcome = check(client, cluster, step, mark, &traces.cut, &mut Measured::default()).await;
         let stayed = planted.is_there();
         planted.remove().context("taking the fault away")?;
         match outcome {
@@ -189,6 +207,7 @@ async fn check(
     cluster: &dyn Cluster,
     step: &Step,
     mark: &mut invariant::Watermark,
+    cut: &BTreeSet<String>,
     measured: &mut Measured,
 ) -> Result<()> {
     let mut looked = look(client, cluster, step, measured).await;
@@ -202,7 +221,7 @@ async fn check(
         });
     }
     // Also after a failure: what it left behind must not be taken for the next step's.
-    let violations = invariant::violations(client, cluster, mark).await?;
+    let violations = invariant::violations(client, cluster, mark, cut).await?;
     looked?;
     if !violations.is_empty() {
         bail!("an invariant is broken:\n  {}", violations.join("\n  "));
@@ -261,6 +280,10 @@ async fn pods(client: &Client, cluster: &dyn Cluster) -> Result<BTreeSet<String>
 /// Deletes what a scenario made, in reverse order, and waits until it is gone, its pods too. Pods that were
 /// there before (`strangers`) are somebody else's.
 async fn clean_up(client: &Client, cluster: &dyn Cluster, traces: &Traces, strangers: &BTreeSet<String>) -> Result<()> {
+    for node in &traces.cut {
+        // Before anything else: the others are waited for on all nodes.
+        cluster.set_link(node, true)?;
+    }
     if traces.socket_lb_off {
         // A step failed before the one that would have done this.
         steps::socket_lb(client, cluster, true).await?;

@@ -55,8 +55,11 @@ pub(super) fn unmet(scenario: &Scenario, cluster: &dyn Cluster, repo: &Path) -> 
 
 fn step_unmet(step: &Step, caps: Caps, outside: bool, audit: bool) -> Option<String> {
     let needs = |needed: bool, text: &str| needed.then(|| text.to_owned());
-    let settings =
-        step.socket_lb.is_some() || step.agent_restart.is_some() || step.least_privilege || step.forward_policy_drop;
+    let settings = step.node.is_some()
+        || step.socket_lb.is_some()
+        || step.agent_restart.is_some()
+        || step.least_privilege
+        || step.forward_policy_drop;
     let from_outside = step.agent_restart.is_some() || matches!(step.plant, Some(Plant::BadChecksum { .. }));
     needs(
         settings && !caps.settings,

@@ -13,6 +13,7 @@ fn what_a_cluster_of_somebody_elses_cannot_give_is_named() {
     assert_eq!(why("matrix: {service: web, socketLb: true}"), "");
     assert!(why("socketLb: false").contains("changes settings"));
     assert!(why("leastPrivilege: true").contains("changes settings"));
+    assert!(why("node: {name: n, action: restart}").contains("changes settings"));
     assert!(why("agentRestart: {service: web, away: 1}").contains("changes settings"));
     assert!(why("plant: {wipeMap: {map: a, node: b}}\ncaughtBy: x").contains("plants a fault"));
     let own = Caps { faults: true, settings: true, fenced: true };

@@ -20,6 +20,8 @@ use crate::sys;
 
 /// Time for a decoy to listen.
 const LISTEN: Duration = Duration::from_secs(5);
+/// Time for an agent to see that a link is gone and to attach its program again.
+const REPAIR: Duration = Duration::from_secs(10);
 
 /// A fault.
 #[derive(Clone, Debug, Deserialize)]
@@ -58,12 +60,21 @@ pub(crate) enum Plant {
         /// The node.
         node: String,
     },
+    /// The pinned links of a program of a node are removed, which detaches it.
+    Detach {
+        /// Name of the program.
+        program: String,
+        /// The node.
+        node: String,
+    },
 }
 
 /// A planted fault that can be taken away again.
 pub(super) enum Planted {
     /// Maps were edited.
     Maps(Vec<Edited>),
+    /// Links were removed, from these places.
+    Links(Vec<PathBuf>),
     /// A process listens.
     Decoy(Child),
     /// What was done is done.
@@ -100,6 +111,7 @@ pub(super) async fn plant(client: &Client, cluster: &dyn Cluster, fault: &Plant)
             }
             Ok(Planted::Event)
         }
+        Plant::Detach { program, node } => detach(cluster, node, program).map(Planted::Links),
     }
 }
 
@@ -109,7 +121,11 @@ impl Planted {
     /// # Errors
     /// If a map cannot be read.
     pub(super) fn is_there(&self) -> Result<bool> {
-        let Self::Maps(edited) = self else { return Ok(true) };
+        let edited = match self {
+            Self::Maps(edited) => edited,
+            Self::Links(paths) => return Ok(paths.iter().any(|path| !path.exists())),
+            Self::Decoy(_) | Self::Event => return Ok(true),
+        };
         for map in edited {
             if sorted(PinnedMap::open(&map.path)?.entries()?) != sorted(map.after.clone()) {
                 return Ok(false);
@@ -125,6 +141,8 @@ impl Planted {
     pub(super) fn remove(self) -> Result<()> {
         match self {
             Self::Event => Ok(()),
+            // Only the product can attach its programs, and must.
+            Self::Links(paths) => wait_until_repaired(&paths),
             Self::Maps(edited) => edited.iter().try_for_each(|map| write(&map.path, &map.before)),
             Self::Decoy(mut child) => {
                 child.kill().context("ending the decoy")?;
@@ -139,13 +157,49 @@ fn sorted(mut entries: Vec<Entry>) -> Vec<Entry> {
     entries
 }
 
-/// The pinned map of a node. The directory in between is named by the map's shapes, which is the product's affair.
-fn map_path(cluster: &dyn Cluster, node: &str, map: &str) -> Result<PathBuf> {
+/// A directory of pins of a node. The one in between is named by the maps' shapes, which is the product's affair.
+fn pins(cluster: &dyn Cluster, node: &str, kind: &str) -> Result<PathBuf> {
     let bpffs = cluster.bpffs(node)?.context("this provider gives no way to a node's BPF file system")?;
     let dir = bpffs.join("portolan");
     let shapes = std::fs::read_dir(&dir).with_context(|| format!("reading {}", dir.display()))?;
-    let found = shapes.flatten().map(|entry| entry.path().join("maps").join(map)).find(|path| path.exists());
-    found.with_context(|| format!("node {node} has no pinned map {map}"))
+    let found = shapes.flatten().map(|entry| entry.path().join(kind)).find(|path| path.exists());
+    found.with_context(|| format!("node {node} has no pinned {kind}"))
+}
+
+fn map_path(cluster: &dyn Cluster, node: &str, map: &str) -> Result<PathBuf> {
+    let path = pins(cluster, node, "maps")?.join(map);
+    if !path.exists() {
+        bail!("node {node} has no pinned map {map}");
+    }
+    Ok(path)
+}
+
+fn detach(cluster: &dyn Cluster, node: &str, program: &str) -> Result<Vec<PathBuf>> {
+    let dir = pins(cluster, node, "links")?;
+    let mut removed = Vec::new();
+    for entry in std::fs::read_dir(&dir).with_context(|| format!("reading {}", dir.display()))? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.split('@').next() == Some(program) {
+            std::fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+            removed.push(path.clone());
+        }
+    }
+    if removed.is_empty() {
+        bail!("node {node} has no pinned link of program {program}");
+    }
+    Ok(removed)
+}
+
+fn wait_until_repaired(links: &[PathBuf]) -> Result<()> {
+    let deadline = Instant::now() + REPAIR;
+    while let Some(missing) = links.iter().find(|path| !path.exists()) {
+        if Instant::now() > deadline {
+            bail!("{} was removed, and is not there again after {REPAIR:?}", missing.display());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 /// Replaces the content of maps; `change` returns the new content, or `None` to leave a map alone.

@@ -24,6 +24,8 @@ const OURS: &str = "portolan-";
 const NOTICED: Duration = Duration::from_secs(30);
 /// Time in which a change of the exercise bears fruit, if the right that is missing is another one's.
 const FRUIT: Duration = Duration::from_secs(3);
+/// Time for a new operator to take over: the lease of 15 s, a request's deadline, and its start.
+const SERVED: Duration = Duration::from_secs(60);
 /// Pool of the exercise.
 const POOL: &str = "least-privilege";
 /// Service of the exercise.
@@ -145,7 +147,9 @@ pub(super) async fn prove(client: &Client, cluster: &dyn Cluster) -> Result<()> 
     remove_exercise(client).await?;
     install::restart(client, install::PORTOLAN).await?;
     install::wait_until_ready(client, cluster).await?;
+    let served = until_served(client).await;
     tried?;
+    served?;
     if idle.is_empty() { Ok(()) } else { bail!("nothing is denied without these rights:\n  {}", idle.join("\n  ")) }
 }
 
@@ -222,6 +226,19 @@ async fn try_without(client: &Client, cluster: &dyn Cluster, grant: &Grant, at: 
         pool_wanted = !pool_wanted;
     }
     denied()
+}
+
+/// Waits until the operator works again: one that could not release its lease keeps its successor waiting for it.
+async fn until_served(client: &Client) -> Result<()> {
+    exercise(client, true).await?;
+    let deadline = Instant::now() + SERVED;
+    while !has_address(client).await? {
+        if Instant::now() > deadline {
+            bail!("with all rights given back, the operator gives no address after {SERVED:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    remove_exercise(client).await
 }
 
 /// Labels of the pods that run as this account.

@@ -75,13 +75,42 @@ pub(crate) async fn agent(client: &Client, node: &str) -> Result<Place> {
 /// Counters of a node by hook and event.
 pub(super) type Counters = BTreeMap<String, BTreeMap<String, u64>>;
 
-/// Reads a node's counters from its kernel.
+/// The agents' pods by node.
+pub(super) type Agents = BTreeMap<String, Place>;
+
+/// The agents of all nodes.
 ///
 /// # Errors
-/// If the agent's container does not run.
-pub(super) fn counters(cluster: &dyn Cluster, agent: &Place) -> Result<Counters> {
-    let value = json(cluster, agent, &["/usr/bin/portolan", "bpf", "counters", "-o", "json"])?;
-    serde_json::from_value(value).context("reading counters")
+/// If a node has none.
+pub(super) async fn agents(client: &Client, cluster: &dyn Cluster) -> Result<Agents> {
+    let asked = cluster
+        .nodes()
+        .iter()
+        .map(|node| async { Ok::<_, anyhow::Error>((node.name.clone(), agent(client, &node.name).await?)) });
+    let agents: Vec<_> = futures::future::try_join_all(asked).await?;
+    Ok(agents.into_iter().collect())
+}
+
+/// Runs a command in the pods of these agents, in all of them at once, and parses what each prints as JSON.
+///
+/// # Errors
+/// If an agent's container does not run, or with its standard error.
+pub(super) fn ask_agents(cluster: &dyn Cluster, agents: &Agents, argv: &[&str]) -> Result<BTreeMap<String, Value>> {
+    let asking: Vec<_> = agents
+        .iter()
+        .map(|(node, agent)| Ok((node.clone(), Asking::start(cluster, agent, argv)?)))
+        .collect::<Result<_>>()?;
+    asking.into_iter().map(|(node, asking)| Ok((node, asking.finish()?))).collect()
+}
+
+/// Reads the counters of these agents' nodes from their kernels.
+///
+/// # Errors
+/// If an agent's container does not run.
+pub(super) fn counters(cluster: &dyn Cluster, agents: &Agents) -> Result<BTreeMap<String, Counters>> {
+    let values = ask_agents(cluster, agents, &["/usr/bin/portolan", "bpf", "counters", "-o", "json"])?;
+    let read = |(node, value)| Ok((node, serde_json::from_value(value).context("reading counters")?));
+    values.into_iter().map(read).collect()
 }
 
 /// How far a counter moved.
@@ -133,26 +162,11 @@ pub(super) async fn target(client: &Client, cluster: &dyn Cluster, name: &str, p
     let spec = service.spec.context("a service has a spec")?;
     let selector: Vec<String> = spec.selector.iter().flatten().map(|(key, value)| format!("{key}={value}")).collect();
     let params = ListParams::default().labels(&selector.join(","));
-    let mut backends = Vec::new();
-    if !selector.is_empty() {
-        for pod in Api::<Pod>::namespaced(client.clone(), "default").list(&params).await? {
-            if pod.metadata.deletion_timestamp.is_some() {
-                continue;
-            }
-            let name = pod.name_any();
-            let place = Place::Pod { namespace: "default".into(), pod: name.clone(), container: None };
-            let who = json(cluster, &place, &[NETTOOL, "whoami"])?;
-            backends.push(Backend {
-                address: pod
-                    .status
-                    .and_then(|status| status.pod_ip)
-                    .with_context(|| format!("pod {name} has no address"))?,
-                node: pod.spec.and_then(|spec| spec.node_name).unwrap_or_default(),
-                cookie: who["netns_cookie"].as_u64().context("whoami has no netns_cookie")?,
-                pod: name,
-            });
-        }
-    }
+    let pods = match selector.is_empty() {
+        true => Vec::new(),
+        false => Api::<Pod>::namespaced(client.clone(), "default").list(&params).await?.items,
+    };
+    let backends = backends(cluster, pods)?;
     let ingress = service.status.and_then(|status| status.load_balancer).and_then(|balancer| balancer.ingress);
     let wanted = format!("{protocol:?}").to_uppercase();
     let mut ports = spec.ports.iter().flatten();
@@ -168,6 +182,28 @@ pub(super) async fn target(client: &Client, cluster: &dyn Cluster, name: &str, p
         node_port: port.node_port,
         backends,
     })
+}
+
+/// These pods, without those that are going away. All are asked at once who they are.
+fn backends(cluster: &dyn Cluster, pods: Vec<Pod>) -> Result<Vec<Backend>> {
+    let staying = pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+    let asking: Vec<_> = staying
+        .map(|pod| {
+            let place = Place::Pod { namespace: "default".into(), pod: pod.name_any(), container: None };
+            Ok((pod, Asking::start(cluster, &place, &[NETTOOL, "whoami"])?))
+        })
+        .collect::<Result<_>>()?;
+    let told = asking.into_iter().map(|(pod, asking)| {
+        let (name, who) = (pod.name_any(), asking.finish()?);
+        let address = pod.status.and_then(|status| status.pod_ip);
+        Ok(Backend {
+            address: address.with_context(|| format!("pod {name} has no address"))?,
+            node: pod.spec.and_then(|spec| spec.node_name).unwrap_or_default(),
+            cookie: who["netns_cookie"].as_u64().context("whoami has no netns_cookie")?,
+            pod: name,
+        })
+    });
+    told.collect()
 }
 
 /// What an answer claims: the pod and its address, in the body of an HTTP answer or in an echoed datagram.

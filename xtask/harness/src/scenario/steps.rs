@@ -55,10 +55,9 @@ pub(super) async fn api_resource(client: &Client, row: &ApiResourceRow) -> Resul
 /// # Errors
 /// With the node and the field.
 pub(super) async fn status(client: &Client, cluster: &dyn Cluster, expected: &Value) -> Result<()> {
-    for node in cluster.nodes() {
-        let agent = probe::agent(client, &node.name).await?;
-        let seen = probe::json(cluster, &agent, &["/usr/bin/portolan", "status", "-o", "json"])?;
-        differs(expected, &seen, "").with_context(|| format!("status of {}", node.name))?;
+    let agents = probe::agents(client, cluster).await?;
+    for (node, seen) in probe::ask_agents(cluster, &agents, &["/usr/bin/portolan", "status", "-o", "json"])? {
+        differs(expected, &seen, "").with_context(|| format!("status of {node}"))?;
         let healthy =
             seen["controllersHealthy"] == seen["controllersTotal"] && seen["controllersTotal"].as_u64() > Some(0);
         let health = &seen["clusterHealth"];
@@ -66,7 +65,7 @@ pub(super) async fn status(client: &Client, cluster: &dyn Cluster, expected: &Va
             || health["reachable"] != json!(cluster.nodes().len())
             || health["total"] != json!(cluster.nodes().len())
         {
-            bail!("status of {}: not all healthy: {seen}", node.name);
+            bail!("status of {node}: not all healthy: {seen}");
         }
     }
     Ok(())
@@ -245,7 +244,8 @@ pub(super) async fn agent_restart(client: &Client, cluster: &dyn Cluster, step: 
     let mut streams = Vec::new();
     for argv in [
         vec!["transfer".to_owned(), format!("http://{at}")],
-        vec!["connect-loop".into(), "--every".into(), "20ms".into(), format!("http://{at}")],
+        // Longer than a first SYN's retransmission (1 s), so that this is what is reported.
+        ["connect-loop", "--every", "20ms", "--timeout", "2s", &format!("http://{at}")].map(str::to_owned).to_vec(),
         vec!["udp-stream".into(), format!("udp://{at}")],
     ] {
         let argv: Vec<String> = std::iter::once(NETTOOL.to_owned()).chain(argv).collect();
@@ -269,8 +269,12 @@ pub(super) async fn agent_restart(client: &Client, cluster: &dyn Cluster, step: 
     let moved = moved.await;
     let mut faults = Vec::new();
     let mut reports = Vec::new();
+    for (_, child) in &streams {
+        // All at once: what has been cut off sees it only by its own timeout.
+        end(child)?;
+    }
     for (name, child) in streams {
-        let report = finish(child).with_context(|| format!("background {name}"))?;
+        let report = report_of(child).with_context(|| format!("background {name}"))?;
         faults.extend(stream_faults(&name, &report));
         reports.push(format!("{name}: {report}"));
     }
@@ -284,10 +288,14 @@ pub(super) async fn agent_restart(client: &Client, cluster: &dyn Cluster, step: 
     }
 }
 
-/// Ends a background process by SIGTERM and reads its report.
-fn finish(child: Child) -> Result<Value> {
+/// Tells a background process to end, by SIGTERM.
+fn end(child: &Child) -> Result<()> {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id())?);
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).context("ending it")?;
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).context("ending background traffic")
+}
+
+/// Waits for the end of a background process and reads its report.
+fn report_of(child: Child) -> Result<Value> {
     let output = child.wait_with_output()?;
     serde_json::from_slice(&output.stdout).with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())
 }

@@ -5,17 +5,29 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Time for what the kernel frees late (BPF programs, namespaces).
-const SETTLE: Duration = Duration::from_secs(10);
+const SETTLE: Duration = Duration::from_secs(30);
 
 /// Everything, a line an item.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Inventory(BTreeSet<String>);
+#[derive(Clone, Debug)]
+pub(crate) struct Inventory {
+    all: BTreeSet<String>,
+    more: Look,
+}
+
+/// Looks at something and adds what it sees.
+pub(crate) type Look = fn(&mut BTreeSet<String>);
 
 impl Inventory {
     /// Looks at the machine.
     pub(crate) fn take() -> Self {
+        Self::take_with(|_| {})
+    }
+
+    /// Looks at the machine, and at what `more` looks at besides; so does every comparison.
+    pub(crate) fn take_with(more: Look) -> Self {
         let mut all = BTreeSet::new();
         namespaces(&mut all);
+        processes(&mut all);
         mounts(&mut all);
         files("link", Path::new("/sys/class/net"), 1, &mut all);
         files("cgroup", Path::new("/sys/fs/cgroup"), 8, &mut all);
@@ -24,7 +36,8 @@ impl Inventory {
         files("state", Path::new("/sys/fs/bpf"), 4, &mut all);
         sysctls(Path::new("/proc/sys/net"), &mut all);
         bpf(&mut all);
-        Self(all)
+        more(&mut all);
+        Self { all, more }
     }
 
     /// Waits until the machine is as it was, and panics with what is more or less if it does not become so.
@@ -37,22 +50,28 @@ impl Inventory {
         let start = Instant::now();
         loop {
             act();
-            let now = Self::take();
-            if now == *self {
+            let now = Self::take_with(self.more);
+            let more: Vec<_> = now.all.difference(&self.all).filter(|item| !self.is_new_setting(item)).collect();
+            let less: Vec<_> = self.all.difference(&now.all).collect();
+            if more.is_empty() && less.is_empty() {
                 return;
             }
             if start.elapsed() > SETTLE {
-                let more: Vec<_> = now.0.difference(&self.0).collect();
-                let less: Vec<_> = self.0.difference(&now.0).collect();
                 panic!("the machine is not as it was; more: {more:#?}; less: {less:#?}");
             }
             std::thread::sleep(Duration::from_millis(100));
         }
     }
 
+    /// A sysctl that was not there came with a module of the kernel, which stays loaded; those of devices go with them.
+    fn is_new_setting(&self, item: &str) -> bool {
+        let Some((key, _)) = item.split_once(" = ") else { return false };
+        key.starts_with("sysctl ") && !self.all.iter().any(|known| known.split(" = ").next() == Some(key))
+    }
+
     /// Number of items of a kind.
     pub(crate) fn count(&self, kind: &str) -> usize {
-        self.0.iter().filter(|item| item.starts_with(kind)).count()
+        self.all.iter().filter(|item| item.starts_with(kind)).count()
     }
 }
 
@@ -70,6 +89,32 @@ fn namespaces(all: &mut BTreeSet<String>) {
         let Ok(entries) = std::fs::read_dir(process.path().join("ns")) else { continue };
         let links = entries.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
         all.extend(links.map(|target| format!("namespace {}", target.display())));
+    }
+}
+
+/// Programs that a cluster runs, ours and a control plane's.
+const PROGRAMS: [&str; 8] = [
+    "harness",
+    "portolan",
+    "nettool",
+    "apiserver",
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+];
+
+/// Processes that a cluster could have left. Others of the machine come and go as they like.
+fn processes(all: &mut BTreeSet<String>) {
+    for process in std::fs::read_dir("/proc").expect("/proc").flatten() {
+        let path = process.path();
+        let Ok(command) = std::fs::read(path.join("cmdline")) else { continue };
+        let program = command.split(|byte| *byte == 0).next().unwrap_or_default();
+        let program = String::from_utf8_lossy(program);
+        let engines = || std::fs::read_to_string(path.join("cgroup")).is_ok_and(|cgroup| is_engines(&cgroup));
+        if PROGRAMS.contains(&program.rsplit('/').next().unwrap_or_default()) && !engines() {
+            all.insert(format!("process {} {program}", process.file_name().display()));
+        }
     }
 }
 

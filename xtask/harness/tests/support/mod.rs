@@ -1,5 +1,8 @@
 //! What the tests of whole clusters share: the harness as a user runs it, and an inventory of the machine.
 
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+pub(crate) mod attached;
 pub(crate) mod inventory;
 
 use std::path::PathBuf;

@@ -1,12 +1,12 @@
 //! The fence on the host (DESIGN 17): addresses of pools are public, and containers reach whatever the machine reaches.
 //! No packet to a pool may leave by another device than the cluster's own bridge; what tries is dropped and counted.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 use super::layout::Names;
+use crate::sys;
 
 /// Addresses that belong to others on the internet: not even the host's own processes may send to them.
 const PUBLIC: [&str; 2] = ["20.0.10.0/24", "30.0.10.0/24"];
@@ -70,12 +70,7 @@ fn packets(answer: &serde_json::Value) -> Option<u64> {
 
 fn nft(args: &[&str], input: &str) -> Result<String> {
     let mut command = Command::new("nft");
-    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().context("starting nft (install nftables)")?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input.as_bytes()).context("writing to nft")?;
-    }
-    let output = child.wait_with_output()?;
+    let output = sys::output_of(command.args(args), input).context("running nft (install nftables)")?;
     if !output.status.success() {
         bail!("{command:?}: {}\n{input}", String::from_utf8_lossy(&output.stderr).trim());
     }

@@ -2,9 +2,8 @@
 //! hold a network namespace; the link between them is a veth pair of ours, so that `lan` has no other way than the
 //! router, and the router none but the nodes' network.
 
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use testcontainers::core::{AccessMode, Mount};
@@ -152,16 +151,7 @@ fn ip(container: &Container, lines: &[String]) -> Result<()> {
 
 fn run_ip(container: &Container, args: &[&str], lines: &[String]) -> Result<String> {
     let output = sys::in_netns(namespace(container)?, || {
-        let mut child = Command::new("ip")
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all((lines.join("\n") + "\n").as_bytes())?;
-        }
-        child.wait_with_output()
+        sys::output_of(Command::new("ip").args(args), &(lines.join("\n") + "\n"))
     })
     .with_context(|| format!("running ip in {}", container.name))?;
     if !output.status.success() {
