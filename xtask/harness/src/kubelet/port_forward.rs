@@ -89,12 +89,12 @@ async fn carry(socket: WebSocket, bytes: DuplexStream) {
     let (mut read, mut write) = tokio::io::split(bytes);
     let inward = async {
         while let Some(Ok(message)) = receiver.next().await {
-            let ended = match message {
-                Message::Binary(data) => write.write_all(&data).await.is_err(),
-                Message::Close(_) => true,
-                _ => false,
+            let goes_on = match message {
+                Message::Binary(data) => write.write_all(&data).await.is_ok(),
+                Message::Close(_) => false,
+                _ => true,
             };
-            if ended {
+            if !goes_on {
                 break;
             }
         }
