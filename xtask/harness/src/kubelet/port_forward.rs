@@ -30,6 +30,8 @@ const VERSION: &str = "portforward.k8s.io";
 const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
 /// Longest time until a program in the pod has taken a connection.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long a client may go on sending to a program that has ended its side (as container runtimes do it).
+const AFTER_END: Duration = Duration::from_secs(1);
 /// Streams of a client whose other half has not come yet.
 const HALVES: usize = 64;
 /// Bytes that wait in a tunnel, and most that are read from the pod at once.
@@ -194,7 +196,8 @@ fn connect(port: u16) -> io::Result<StdStream> {
         .or_else(|error| StdStream::connect_timeout(&addresses[1], CONNECT).map_err(|_| error))
 }
 
-/// Copies both ways; each end ends its own direction, and a client that wants no more ends both.
+/// Copies both ways; each end ends its own direction, and soon after the program's own, or when the client wants no more,
+/// both end.
 async fn exchange(data: &mut Stream, mut pod: TcpStream) {
     let Stream { data: incoming, reset, writer, .. } = data;
     let (mut read, mut write) = pod.split();
@@ -216,9 +219,17 @@ async fn exchange(data: &mut Stream, mut pod: TcpStream) {
         }
         let _ = writer.finish().await;
     };
+    let both = async {
+        tokio::pin!(up, down);
+        tokio::select! {
+            // kubectl before 1.30 closes neither its side nor its own client before it hears that all has ended.
+            () = &mut down => drop(tokio::time::timeout(AFTER_END, up).await),
+            () = &mut up => down.await,
+        }
+    };
     tokio::select! {
         _ = reset => {}
-        ((), ()) = async { tokio::join!(up, down) } => {}
+        () = both => {}
     }
 }
 

@@ -52,6 +52,17 @@ async fn each_direction_ends_by_itself_and_the_errors_end_last() {
     server.await.unwrap();
 }
 
+/// kubectl 1.27 waits for the end of the errors before it ends anything itself.
+#[tokio::test]
+async fn a_program_that_has_ended_ends_it_though_the_client_does_not() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (mut client, _server) = start();
+    let (error, data) = open(&mut client, listener.local_addr().unwrap().port(), "0").await;
+    drop(listener.accept().await.unwrap());
+    assert_eq!(client.hear().await, Some(Heard::Data { id: data, last: true, data: Vec::new() }));
+    assert_eq!(client.hear().await, Some(Heard::Data { id: error, last: true, data: Vec::new() }));
+}
+
 #[tokio::test]
 async fn several_connections_go_side_by_side_and_one_that_is_reset_goes_alone() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
