@@ -30,7 +30,7 @@ fn before() -> Inventory {
         docker(&["network", "create", "portolan-e2e-first"]);
         docker(&["network", "rm", "portolan-e2e-first"]);
     });
-    Inventory::take_with(engine)
+    Inventory::settled_with(engine)
 }
 
 /// The machine for one test; that another has failed is no reason not to begin.

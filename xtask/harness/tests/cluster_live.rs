@@ -25,7 +25,7 @@ fn nodes(harness: &Harness, name: &str) -> Vec<String> {
 #[test]
 fn two_clusters_side_by_side_leave_nothing_and_attach_nothing_to_the_machine() {
     let Some(harness) = Harness::new() else { return };
-    let before = Inventory::take();
+    let before = Inventory::settled();
     let watch = Watch::start();
     harness.run("up", "left", &[]);
     harness.run("up", "right", &[]);
@@ -55,7 +55,7 @@ fn in_a_row_whole_runs_pass_and_leave_nothing() {
         Err(_) => 1,
     };
     for number in 1..=runs {
-        let (before, began) = (Inventory::take(), Instant::now());
+        let (before, began) = (Inventory::settled(), Instant::now());
         let watch = Watch::start();
         harness.run("e2e", "row", &[]);
         watch.assert_nothing();
@@ -85,7 +85,7 @@ fn the_watch_sees_a_program_at_a_device() {
 #[test]
 fn what_a_killed_run_leaves_is_collected_and_ctrl_c_leaves_nothing() {
     let Some(harness) = Harness::new() else { return };
-    let before = Inventory::take();
+    let before = Inventory::settled();
     let seed = u64::from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos());
     eprintln!("seed {seed}");
     for (round, signal) in [Signal::SIGKILL, Signal::SIGINT, Signal::SIGKILL, Signal::SIGINT].into_iter().enumerate() {

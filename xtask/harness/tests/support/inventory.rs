@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 /// Time for what the kernel frees late (BPF programs, namespaces).
 const SETTLE: Duration = Duration::from_secs(30);
+/// A machine on which nothing changes for so long is taken as it is.
+const STILL: Duration = Duration::from_millis(500);
 
 /// Everything, a line an item.
 #[derive(Clone, Debug)]
@@ -38,6 +40,26 @@ impl Inventory {
         bpf(&mut all);
         more(&mut all);
         Self { all, more }
+    }
+
+    /// What there is before a test: what an earlier one has left to the kernel to free would be missed later, so it is
+    /// waited for.
+    pub(crate) fn settled() -> Self {
+        Self::settled_with(|_| {})
+    }
+
+    /// As `settled`, with what `more` looks at besides.
+    pub(crate) fn settled_with(more: Look) -> Self {
+        let start = Instant::now();
+        let mut last = Self::take_with(more);
+        loop {
+            std::thread::sleep(STILL);
+            let now = Self::take_with(more);
+            if now.all == last.all || start.elapsed() > SETTLE {
+                return now;
+            }
+            last = now;
+        }
     }
 
     /// Waits until the machine is as it was, and panics with what is more or less if it does not become so.
