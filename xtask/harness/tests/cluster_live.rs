@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::{Signal, kill};
@@ -110,4 +110,27 @@ fn what_a_killed_run_leaves_is_collected_and_ctrl_c_leaves_nothing() {
             before.assert_restored();
         }
     }
+}
+
+/// An orphan that has ended stays in the table until the machine's init notices; the inventory must not miss it later.
+#[test]
+fn a_process_that_has_ended_is_not_in_the_inventory() {
+    let Some(_harness) = Harness::new() else { return };
+    // On a thread of its own: what it unshares is for its children.
+    let ended = std::thread::spawn(|| {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWPID).unwrap();
+        let child = Command::new("true").spawn().unwrap();
+        let process = format!("/proc/{}", child.id());
+        let begun = Instant::now();
+        while !std::fs::read_to_string(format!("{process}/stat")).unwrap().contains(") Z ") {
+            assert!(begun.elapsed() < Duration::from_secs(10), "it does not end");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let namespace = std::fs::read_link(format!("{process}/ns/pid")).expect("the kernel still shows this one");
+        (child, namespace)
+    });
+    let (mut child, namespace) = ended.join().unwrap();
+    let seen = Inventory::take().count(&format!("namespace {}", namespace.display()));
+    child.wait().unwrap();
+    assert_eq!(seen, 0);
 }

@@ -102,9 +102,19 @@ fn is_engines(cgroup: &str) -> bool {
     ["/docker", "/containerd", "/system.slice"].iter().any(|part| cgroup.contains(part))
 }
 
+/// Whether a process has ended and waits for its parent to notice: for an orphan that is the machine's init, which may take
+/// its time. Of its namespaces the kernel still shows the one of processes.
+fn has_ended(process: &Path) -> bool {
+    let stat = std::fs::read_to_string(process.join("stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
+}
+
 /// Namespaces that a process lives in.
 fn namespaces(all: &mut BTreeSet<String>) {
     for process in std::fs::read_dir("/proc").expect("/proc").flatten() {
+        if has_ended(&process.path()) {
+            continue;
+        }
         if std::fs::read_to_string(process.path().join("cgroup")).is_ok_and(|cgroup| is_engines(&cgroup)) {
             continue;
         }
