@@ -199,7 +199,8 @@ pub(crate) struct Matrix {
     pub(crate) protocol: Protocol,
     /// Whether socket LB is on: which hooks must count.
     pub(crate) socket_lb: bool,
-    /// Seconds in which an answer, or a backend, may still be missing. What is wrong fails at once.
+    /// Seconds in which a node may still lack frontends that others have, and then an answer, or a backend, may be missing.
+    /// What is wrong fails at once.
     #[serde(default)]
     pub(crate) within: f64,
     /// Odds of calling two well-balanced backends one.

@@ -27,8 +27,9 @@ pub(super) fn requests(backends: usize, false_alarm: f64) -> u32 {
 
 /// Plays the matrix; prints the table, notes each cell in `verdicts`, and fails with the first wrong one.
 ///
-/// All cells are asked at once; while only answers or backends are missing, again until `within` is over. A counter must have moved by what the cells that share it sent together. Where one has
-/// not, its cells are asked again one after the other, to tell which of them went another way.
+/// With `within`, first all nodes must carry as many frontends as the others. All cells are asked at once; while only answers
+/// or backends are missing, again until `within` is over. A counter must have moved by what the cells that share it sent
+/// together. Where one has not, its cells are asked again one after the other, to tell which of them went another way.
 ///
 /// # Errors
 /// With the first wrong cell and what was seen.
@@ -39,6 +40,7 @@ pub(super) async fn play(
     verdicts: &mut BTreeMap<String, String>,
 ) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs_f64(matrix.within);
+    until_equal(client, cluster, deadline).await;
     loop {
         verdicts.clear();
         let wrong = match once(client, cluster, matrix, verdicts).await? {
@@ -53,6 +55,35 @@ pub(super) async fn play(
         }
         eprintln!("not yet: {}", wrong.first);
     }
+}
+
+/// Waits until all nodes carry the same number of frontends. A node that has been away refuses what it has not heard of, or
+/// leaves it to another node, and that is no fault while it catches up; what is wrong when it has is one. If the nodes do not
+/// become equal, the cells tell what is missing where.
+async fn until_equal(client: &Client, cluster: &dyn Cluster, deadline: Instant) {
+    while Instant::now() < deadline {
+        match frontends(client, cluster).await {
+            Ok(counts) if all_equal(&counts) => return,
+            Ok(counts) => eprintln!("not yet: frontends of the nodes: {counts:?}"),
+            Err(error) => eprintln!("not yet: {error:#}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn frontends(client: &Client, cluster: &dyn Cluster) -> Result<BTreeMap<String, u64>> {
+    let agents = probe::agents(client, cluster).await?;
+    let statuses = probe::ask_agents(cluster, &agents, &["/usr/bin/portolan", "status", "-o", "json"])?;
+    let count = |(node, status): (String, Value)| {
+        let frontends = status["frontends"].as_u64().with_context(|| format!("status of {node} has no frontends"))?;
+        Ok((node, frontends))
+    };
+    statuses.into_iter().map(count).collect()
+}
+
+fn all_equal(counts: &BTreeMap<String, u64>) -> bool {
+    let distinct: BTreeSet<&u64> = counts.values().collect();
+    distinct.len() == 1
 }
 
 /// A matrix with a wrong cell.

@@ -116,3 +116,11 @@ fn the_number_of_requests_follows_from_the_false_alarm_rate() {
     assert_eq!(requests(1, 1e-6), 1);
     assert!(requests(3, 1e-6) > 30);
 }
+
+#[test]
+fn a_node_that_lacks_frontends_is_waited_for() {
+    let counts = |list: &[u64]| list.iter().enumerate().map(|(at, count)| (format!("n{at}"), *count)).collect();
+    assert!(all_equal(&counts(&[7, 7, 7])));
+    assert!(!all_equal(&counts(&[7, 7, 5])));
+    assert!(!all_equal(&counts(&[])), "nobody was asked");
+}
