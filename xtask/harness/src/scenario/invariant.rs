@@ -146,11 +146,16 @@ async fn addresses(client: &Client, mark: &Watermark) -> Result<Vec<String>> {
 /// Packets with a wrong checksum that a node, or a host outside, has received. The provider's devices leave no checksum
 /// to be trusted, so this is the kernel's verdict on what the datapath wrote.
 fn checksums(cluster: &dyn Cluster, mark: &mut Watermark) -> Result<Vec<String>> {
-    let nodes = cluster.nodes().iter().map(|node| Place::Node(node.name.clone()));
+    let nodes = cluster.nodes().iter().map(|node| (node.name.clone(), Place::Node(node.name.clone())));
+    let outside = cluster.outside().into_iter().map(|name| (name.clone(), Place::Outside(name)));
+    // All at once: this is looked at after every step.
+    let asking: Vec<(String, probe::Asking)> = nodes
+        .chain(outside)
+        .map(|(name, place)| Ok((name, probe::Asking::start(cluster, &place, &[NETTOOL, "netstat"])?)))
+        .collect::<Result<_>>()?;
     let mut found = Vec::new();
-    for place in nodes.chain(cluster.outside().into_iter().map(Place::Outside)) {
-        let (Place::Node(name) | Place::Outside(name)) = &place else { continue };
-        let counters = probe::json(cluster, &place, &[NETTOOL, "netstat"])?;
+    for (name, asking) in asking {
+        let counters = asking.finish()?;
         for protocol in ["Tcp", "Udp", "Icmp"] {
             let Some(now) = counters[protocol]["InCsumErrors"].as_i64() else { continue };
             let before = mark.checksums.insert(format!("{name} {protocol}"), now);
@@ -218,6 +223,7 @@ pub(super) fn audit_violation(event: &Value) -> Option<String> {
 async fn pods(client: &Client, mark: &mut Watermark, cut: &BTreeSet<String>) -> Result<Vec<String>> {
     let api = Api::<Pod>::namespaced(client.clone(), "kube-system");
     let mut found = Vec::new();
+    let mut running = Vec::new();
     for pod in api.list(&ListParams::default().labels(PORTOLAN)).await? {
         let name = pod.name_any();
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
@@ -229,18 +235,24 @@ async fn pods(client: &Client, mark: &mut Watermark, cut: &BTreeSet<String>) -> 
                 found.push(format!("{name}/{} was restarted: {:?}", container.name, container.last_state));
                 *known = container.restart_count;
             }
-            if silent || container.state.as_ref().is_none_or(|state| state.running.is_none()) {
-                continue;
+            if !silent && container.state.as_ref().is_some_and(|state| state.running.is_some()) {
+                running.push((name.clone(), container.name));
             }
-            let log =
-                api.logs(&name, &LogParams { container: Some(container.name.clone()), ..LogParams::default() }).await?;
-            let lines: Vec<&str> = log.lines().collect();
-            let seen = mark.log_lines.entry(format!("{name}/{}", container.name)).or_insert(0);
-            // A log that has become shorter belongs to another run of the container.
-            let new = lines.get(*seen..).unwrap_or(&lines);
-            found.extend(new.iter().filter(|line| log_violation(line)).map(|line| format!("{name}: {line}")));
-            *seen = lines.len();
         }
+    }
+    let logs = running.iter().map(|(pod, container)| {
+        let params = LogParams { container: Some(container.clone()), ..LogParams::default() };
+        let api = &api;
+        async move { api.logs(pod, &params).await }
+    });
+    let logs = futures::future::try_join_all(logs).await?;
+    for ((pod, container), log) in running.iter().zip(logs) {
+        let lines: Vec<&str> = log.lines().collect();
+        let seen = mark.log_lines.entry(format!("{pod}/{container}")).or_insert(0);
+        // A log that has become shorter belongs to another run of the container.
+        let new = lines.get(*seen..).unwrap_or(&lines);
+        found.extend(new.iter().filter(|line| log_violation(line)).map(|line| format!("{pod}: {line}")));
+        *seen = lines.len();
     }
     Ok(found)
 }
