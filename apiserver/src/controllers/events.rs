@@ -116,7 +116,12 @@ struct Book {
 
 impl Book {
     async fn write(&mut self, saying: Saying) {
-        let identity = json!([saying.component, saying.about, saying.type_, saying.reason, saying.message]).to_string();
+        let mut about = saying.about.clone();
+        if saying.action.is_empty() {
+            // The older API counts what is said of an object, the newer one what is said of one revision of it.
+            about["resourceVersion"] = Value::Null;
+        }
+        let identity = json!([saying.component, about, saying.type_, saying.reason, saying.message]).to_string();
         if let Some((event, count)) = self.known.get_mut(&identity) {
             *count += 1;
             if repeat(&saying, event, *count).await {

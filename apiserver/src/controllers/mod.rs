@@ -7,12 +7,14 @@
 //! polls, and all waiting is on Tokio's clock.
 
 mod cache;
+mod claims;
 mod client;
 mod daemon;
 mod deployment;
 mod endpoints;
 mod events;
 mod garbage;
+mod history;
 mod informer;
 mod kind;
 mod namespace;
@@ -23,6 +25,7 @@ mod queue;
 mod replica_set;
 mod scheduler;
 mod service_account;
+mod stateful_set;
 
 use std::future::Future;
 use std::hash::Hash;
@@ -147,9 +150,11 @@ pub async fn run(server: ApiServer, options: ControllerOptions) {
     service_account::start(&mut context);
     node::start(&mut context);
     scheduler::start(&mut context);
+    claims::start(&mut context);
     daemon::start(&mut context);
     deployment::start(&mut context);
     replica_set::start(&mut context);
+    stateful_set::start(&mut context);
     endpoints::start(&mut context);
     garbage::start(&mut context);
     for kind in WATCHED {
