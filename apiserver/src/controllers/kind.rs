@@ -72,13 +72,14 @@ pub(crate) const DAEMON_SETS: Kind = Kind::builtin("apps", "v1", "daemonsets", "
 pub(crate) const DEPLOYMENTS: Kind = Kind::builtin("apps", "v1", "deployments", "Deployment", true);
 pub(crate) const REPLICA_SETS: Kind = Kind::builtin("apps", "v1", "replicasets", "ReplicaSet", true);
 pub(crate) const STATEFUL_SETS: Kind = Kind::builtin("apps", "v1", "statefulsets", "StatefulSet", true);
+pub(crate) const JOBS: Kind = Kind::builtin("batch", "v1", "jobs", "Job", true);
 pub(crate) const ENDPOINT_SLICES: Kind =
     Kind::builtin("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", true);
 pub(crate) const LEASES: Kind = Kind::builtin("coordination.k8s.io", "v1", "leases", "Lease", true);
 pub(crate) const NEW_EVENTS: Kind = Kind::builtin("events.k8s.io", "v1", "events", "Event", true);
 
 /// What is watched from the beginning; every controller may read these from the cache.
-pub(crate) const WATCHED: [Kind; 15] = [
+pub(crate) const WATCHED: [Kind; 16] = [
     NAMESPACES,
     NODES,
     LEASES,
@@ -92,6 +93,7 @@ pub(crate) const WATCHED: [Kind; 15] = [
     DEPLOYMENTS,
     REPLICA_SETS,
     STATEFUL_SETS,
+    JOBS,
     CLAIMS,
     PODS,
 ];

@@ -16,6 +16,7 @@ mod events;
 mod garbage;
 mod history;
 mod informer;
+mod job;
 mod kind;
 mod namespace;
 mod node;
@@ -155,6 +156,7 @@ pub async fn run(server: ApiServer, options: ControllerOptions) {
     deployment::start(&mut context);
     replica_set::start(&mut context);
     stateful_set::start(&mut context);
+    job::start(&mut context);
     endpoints::start(&mut context);
     garbage::start(&mut context);
     for kind in WATCHED {
