@@ -30,6 +30,9 @@ use tally::Tally;
 /// Who runs a Job that does not say it.
 const MANAGER: &str = "kubernetes.io/job-controller";
 
+/// What happens to pods within this time makes one write of the status, as the real controller has it.
+const BATCH: Duration = Duration::from_secs(1);
+
 pub(super) fn start(context: &mut Context) {
     let queue = Queue::new();
     context.subscribe(&queue, note);
@@ -54,7 +57,7 @@ fn note(cache: &Cache, queue: &Queue<Key>, change: &Change) {
     } else if change.is(&PODS) {
         for pod in change.both() {
             match owner_of(cache, &JOBS, pod) {
-                Some(job) => queue.add(Key::of(&job)),
+                Some(job) => queue.add_after(Key::of(&job), BATCH),
                 // Its Job is gone, and nobody counts it any more.
                 None if is_tracked(pod) => {
                     let owner = controller_of(pod).map(|owner| text(owner, "/name")).unwrap_or_default();
