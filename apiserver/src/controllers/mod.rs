@@ -23,6 +23,7 @@ mod queue;
 mod replica_set;
 mod scheduler;
 mod service_account;
+mod token_secrets;
 
 use std::future::Future;
 use std::hash::Hash;
@@ -145,6 +146,7 @@ pub async fn run(server: ApiServer, options: ControllerOptions) {
     }
     namespace::start(&mut context);
     service_account::start(&mut context);
+    token_secrets::start(&mut context);
     node::start(&mut context);
     scheduler::start(&mut context);
     daemon::start(&mut context);
