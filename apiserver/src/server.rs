@@ -20,6 +20,7 @@ use crate::audit::{Audit, Said, Sink};
 use crate::auth::access::Access;
 use crate::auth::attributes::Attributes;
 use crate::auth::keys::KeyError;
+use crate::auth::token::Tokens;
 use crate::auth::{Settings, User, gate, review, token_request};
 use crate::clock::{Chance, Clock, RuntimeClock};
 use crate::failure::{Failure, Outcome};
@@ -164,6 +165,11 @@ impl ApiServer {
     /// What the server takes for now.
     pub fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&locked(&self.state).clock)
+    }
+
+    /// What tokens are signed with.
+    pub(crate) fn tokens(&self) -> Arc<Tokens> {
+        Arc::clone(&locked(&self.state).access.tokens)
     }
 
     /// What was written to a resource (`/services`, `apps/deployments`) after a revision, oldest first.

@@ -64,6 +64,7 @@ pub(crate) const NAMESPACES: Kind = Kind::builtin("", "v1", "namespaces", "Names
 pub(crate) const NODES: Kind = Kind::builtin("", "v1", "nodes", "Node", false);
 pub(crate) const CLAIMS: Kind = Kind::builtin("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", true);
 pub(crate) const PODS: Kind = Kind::builtin("", "v1", "pods", "Pod", true);
+pub(crate) const SECRETS: Kind = Kind::builtin("", "v1", "secrets", "Secret", true);
 pub(crate) const SERVICE_ACCOUNTS: Kind = Kind::builtin("", "v1", "serviceaccounts", "ServiceAccount", true);
 pub(crate) const SERVICES: Kind = Kind::builtin("", "v1", "services", "Service", true);
 pub(crate) const CONTROLLER_REVISIONS: Kind =
@@ -79,11 +80,12 @@ pub(crate) const LEASES: Kind = Kind::builtin("coordination.k8s.io", "v1", "leas
 pub(crate) const NEW_EVENTS: Kind = Kind::builtin("events.k8s.io", "v1", "events", "Event", true);
 
 /// What is watched from the beginning; every controller may read these from the cache.
-pub(crate) const WATCHED: [Kind; 16] = [
+pub(crate) const WATCHED: [Kind; 17] = [
     NAMESPACES,
     NODES,
     LEASES,
     SERVICE_ACCOUNTS,
+    SECRETS,
     CONFIG_MAPS,
     SERVICES,
     ENDPOINTS,

@@ -27,6 +27,7 @@ mod replica_set;
 mod scheduler;
 mod service_account;
 mod stateful_set;
+mod token_secrets;
 
 use std::future::Future;
 use std::hash::Hash;
@@ -149,6 +150,7 @@ pub async fn run(server: ApiServer, options: ControllerOptions) {
     }
     namespace::start(&mut context);
     service_account::start(&mut context);
+    token_secrets::start(&mut context);
     node::start(&mut context);
     scheduler::start(&mut context);
     claims::start(&mut context);
