@@ -1,4 +1,5 @@
-//! Protection of claims: one that is deleted stays as long as a pod that has a place uses it.
+//! Claims of volumes: one that is deleted stays as long as a pod that has a place uses it, and a pod gets no place before
+//! its claims are bound.
 
 use std::sync::Arc;
 
@@ -8,11 +9,13 @@ use super::Context;
 use super::cache::{Cache, Change, Key};
 use super::client::{Client, Refused};
 use super::kind::{CLAIMS, PODS};
-use super::object::{is_terminating, list, namespace, text};
+use super::object::{annotation, is_terminating, list, namespace, text};
 use super::queue::Queue;
 
 /// The finalizer that the server gives to every claim.
 const PROTECTION: &str = "kubernetes.io/pvc-protection";
+/// Annotation of a claim that has its volume.
+const BOUND: &str = "pv.kubernetes.io/bind-completed";
 
 pub(super) fn start(context: &mut Context) {
     let queue = Queue::new();
@@ -37,6 +40,18 @@ fn note(_: &Cache, queue: &Queue<Key>, change: &Change) {
 pub(super) fn used_by(pod: &Value) -> impl Iterator<Item = &str> {
     let names = list(pod, "/spec/volumes").iter().map(|volume| text(volume, "/persistentVolumeClaim/claimName"));
     names.filter(|name| !name.is_empty())
+}
+
+/// Why a pod cannot be placed because of its claims, in the scheduler's words. Nothing here binds a claim to a volume.
+pub(super) fn missing(cache: &Cache, pod: &Value) -> Option<String> {
+    used_by(pod).find_map(|name| match cache.get(&CLAIMS, namespace(pod), name) {
+        None => Some(format!("persistentvolumeclaim {name:?} not found")),
+        Some(claim) if is_terminating(&claim) => Some(format!("persistentvolumeclaim {name:?} is being deleted")),
+        Some(claim) if annotation(&claim, BOUND).is_none() || text(&claim, "/spec/volumeName").is_empty() => {
+            Some("pod has unbound immediate PersistentVolumeClaims".into())
+        }
+        Some(_) => None,
+    })
 }
 
 async fn let_go(client: &Client, cache: &Cache, key: &Key) -> Result<(), Refused> {

@@ -13,9 +13,10 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::cache::{Cache, Change, Key};
+use super::claims;
 use super::client::{Client, Refused};
 use super::events::Recorder;
-use super::kind::{NAMESPACES, NODES, PODS};
+use super::kind::{CLAIMS, NAMESPACES, NODES, PODS};
 use super::object::{condition, generation, is_terminating, list, name, namespace, text, uid};
 use super::pods::{disruption, end, is_finished, patch_status};
 use super::queue::Queue;
@@ -80,6 +81,8 @@ fn note(cache: &Cache, queue: &Queue<Key>, change: &Change) {
         }
     } else if change.is(&NODES) && change.after.is_some() && node_changed(change) {
         waiting().for_each(|pod| queue.add(Key::of(&pod)));
+    } else if change.is(&CLAIMS) {
+        waiting().filter(|pod| claims::used_by(pod).next().is_some()).for_each(|pod| queue.add(Key::of(&pod)));
     }
 }
 
@@ -115,6 +118,11 @@ impl Scheduler {
             return Ok(());
         };
         let (places, namespaces) = (self.places(&pod), self.cache.list(&NAMESPACES, ""));
+        if let Some(why) = claims::missing(&self.cache, &pod).filter(|_| !places.is_empty()) {
+            // So the real scheduler puts it when no node was looked at.
+            let why = format!("0/{} nodes are available: {why}. not found", places.len());
+            return self.report(&pod, why, None).await;
+        }
         match choose(&pod, &Cluster { places: &places, namespaces: &namespaces }) {
             Choice::Node(node) => self.bind(&pod, &node).await,
             Choice::Nowhere(why) => self.report(&pod, why, None).await,
