@@ -21,6 +21,7 @@ use crate::auth::access::Access;
 use crate::auth::attributes::Attributes;
 use crate::auth::keys::KeyError;
 use crate::auth::{Settings, User, gate, review, token_request};
+use crate::body::order;
 use crate::clock::{Chance, Clock, RuntimeClock};
 use crate::failure::{Failure, Outcome};
 use crate::kinds::service::Allocations;
@@ -187,10 +188,14 @@ impl ApiServer {
             let mut trail = self.audit.as_ref().map(|audit| audit.begin(&state.chance.uid(), &parts, &wanted));
             (gate::enter(&mut state, &parts, &wanted, &mut trail), trail)
         };
-        let answer = match entered {
+        let for_people = wanted.verb != "watch" && for_people(&parts);
+        let mut answer = match entered {
             Ok(user) => self.answer(user, parts, body).await,
             Err(failure) => failed(&failure),
         };
+        if for_people && answer.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json") {
+            answer = spread(answer).await;
+        }
         match trail {
             Some(trail) => trail.end(answer),
             None => answer,
@@ -233,7 +238,13 @@ impl ApiServer {
     ) -> Option<Outcome<Response<Body>>> {
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         let known = match parts[..] {
-            ["healthz" | "livez" | "readyz"] | ["healthz" | "livez" | "readyz", "ping" | "log" | "etcd"] => {
+            [name @ ("healthz" | "livez" | "readyz")] if query.has("verbose") => {
+                let checks = CHECKS.map(|check| format!("[+]{check} ok\n")).concat();
+                let told = Bytes::from(format!("{checks}{name} check passed\n"));
+                return Some(Ok(answer(200, "text/plain; charset=utf-8", told)));
+            }
+            ["healthz" | "livez" | "readyz"] => return Some(Ok(text(StatusCode::OK, "ok"))),
+            ["healthz" | "livez" | "readyz", check] if CHECKS.contains(&check) => {
                 return Some(Ok(text(StatusCode::OK, "ok")));
             }
             ["openapi", "v3", ..] if *method == Method::GET => {
@@ -243,6 +254,10 @@ impl ApiServer {
                 let accept = headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok());
                 let (media, text) = openapi::v2(accept.unwrap_or_default());
                 return Some(Ok(answer(200, media, text)));
+            }
+            ["version"] if *method == Method::GET => {
+                let told = Bytes::from(order::typed(&version(), "version.Info") + "\n");
+                return Some(Ok(answer(200, "application/json", told)));
             }
             ["version"] | ["api"] | ["apis"] | ["api", "v1"] | ["apis", _] | ["apis", _, _] => true,
             _ => false,
@@ -445,6 +460,9 @@ fn as_kept(state: &State, call: &Call) -> Outcome<Option<Response<Body>>> {
     Ok(text.map(|text| answer(200, "application/json", Bytes::from(format!("{text}\n")))))
 }
 
+/// What of the real server's health there is here too.
+const CHECKS: [&str; 3] = ["ping", "log", "etcd"];
+
 /// Subresources that are acts.
 const ACTS: [&str; 3] = ["token", "eviction", "binding"];
 
@@ -476,9 +494,9 @@ fn verb(state: &mut State, method: &Method, call: &Call) -> Outcome<Written> {
             None if call.resource.custom.is_some() => {
                 return Err(Failure::not_found(&call.resource.group, &call.resource.plural, &call.target.name));
             }
-            None => return Err(elsewhere::subresource(&call.resource, sub).unwrap_or_else(Failure::no_such_resource)),
+            None => return Err(Failure::no_such_resource()),
             Some(found) if !found.verbs.contains(&name) => return Err(Failure::method_not_allowed()),
-            Some(_) if sub == "status" => {}
+            Some(_) if matches!(sub, "status" | "ephemeralcontainers" | "resize") => {}
             Some(_) if sub == "finalize" => return update::finalize(state, call),
             Some(_) if sub == "binding" => return create::bind(state, call),
             Some(_) if sub == "token" => return token_request::create(state, call),
@@ -506,7 +524,7 @@ fn verb(state: &mut State, method: &Method, call: &Call) -> Outcome<Written> {
         "create" => create::create(state, call),
         "update" => update::update(state, call),
         "patch" => patch::patch(state, call),
-        "delete" => found(delete::delete(state, call)?),
+        "delete" => delete::delete(state, call),
         _ => found(delete::delete_collection(state, call)?),
     }
 }
@@ -568,7 +586,7 @@ fn answer(code: u16, kind: &'static str, body: Bytes) -> Response<Body> {
 }
 
 fn json_answer(code: u16, body: &Value) -> Response<Body> {
-    let mut text = body.to_string();
+    let mut text = order::text(body);
     text.push('\n');
     answer(code, "application/json", Bytes::from(text))
 }
@@ -578,6 +596,28 @@ fn encode(code: u16, body: &Value, accepted: Accepted) -> Response<Body> {
         return answer(code, "application/yaml", Bytes::from(crate::yaml::print(body)));
     }
     json_answer(code, body)
+}
+
+/// Whether JSON is to be spread over lines: if the query says so, or else for programs that people use by hand.
+fn for_people(parts: &http::request::Parts) -> bool {
+    const PROGRAMS: [&str; 3] = ["curl", "Wget", "Mozilla/5.0"];
+    if parts.uri.path().starts_with("/openapi/") {
+        return false;
+    }
+    match Query::parse(parts.uri.query()).get("pretty") {
+        "" => {
+            let agent = parts.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+            parts.uri.path() == "/version" || PROGRAMS.iter().any(|program| agent.starts_with(program))
+        }
+        asked => matches!(asked, "1" | "t" | "T" | "true" | "TRUE" | "True"),
+    }
+}
+
+async fn spread(answer: Response<Body>) -> Response<Body> {
+    let (head, body) = answer.into_parts();
+    let text = body.collect().await.map(|body| body.to_bytes()).unwrap_or_else(|never| match never {});
+    let spread = order::indented(&String::from_utf8_lossy(&text));
+    Response::from_parts(head, Full::new(Bytes::from(spread)).map_err(|never| match never {}).boxed_unsync())
 }
 
 fn text(code: StatusCode, body: &'static str) -> Response<Body> {

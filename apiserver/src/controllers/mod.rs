@@ -23,6 +23,7 @@ mod queue;
 mod replica_set;
 mod scheduler;
 mod service_account;
+mod storage;
 
 use std::future::Future;
 use std::hash::Hash;
@@ -152,6 +153,7 @@ pub async fn run(server: ApiServer, options: ControllerOptions) {
     replica_set::start(&mut context);
     endpoints::start(&mut context);
     garbage::start(&mut context);
+    storage::start(&mut context);
     for kind in WATCHED {
         let client = context.client_of("kube-controller-manager", User::new("system:kube-controller-manager", &[]));
         context.tasks.spawn(follow(client, Arc::clone(&context.cache), kind, Detail::Whole));

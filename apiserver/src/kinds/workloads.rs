@@ -1,10 +1,13 @@
 //! Pods and what makes them.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+
+use super::volumes;
 
 /// Defaults of a pod that its template does not have.
 pub(super) fn default_pod(object: &mut Value) {
     default_pod_spec(&mut object["spec"]);
+    host_ports(&mut object["spec"]);
     let Some(spec) = object["spec"].as_object_mut() else { return };
     spec.entry("enableServiceLinks").or_insert(json!(true));
     for container in object["spec"]["containers"].as_array_mut().into_iter().flatten() {
@@ -18,14 +21,29 @@ pub(super) fn default_pod(object: &mut Value) {
     }
 }
 
+/// A pod in the network of its node has the ports that its containers open; templates do not say so.
+fn host_ports(spec: &mut Value) {
+    if spec["hostNetwork"] != true {
+        return;
+    }
+    for list in ["containers", "initContainers"] {
+        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            for port in container.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+                if port["hostPort"].is_null() {
+                    port["hostPort"] = port["containerPort"].clone();
+                }
+            }
+        }
+    }
+}
+
 fn default_pod_spec(spec: &mut Value) {
     if !spec.is_object() {
         return;
     }
-    let host = spec["hostNetwork"] == true;
-    for list in ["containers", "initContainers"] {
+    for list in ["containers", "initContainers", "ephemeralContainers"] {
         for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-            default_container(container, host);
+            default_container(container);
         }
     }
     for volume in spec.get_mut("volumes").and_then(Value::as_array_mut).into_iter().flatten() {
@@ -43,25 +61,27 @@ fn default_pod_spec(spec: &mut Value) {
     }
 }
 
-fn default_container(container: &mut Value, host: bool) {
+fn default_container(container: &mut Value) {
     if container["imagePullPolicy"].is_null() {
         let image = container["image"].as_str().unwrap_or_default();
         let name = image.rsplit('/').next().unwrap_or_default();
         let latest = !name.contains('@') && name.split_once(':').is_none_or(|(_, tag)| tag == "latest");
         container["imagePullPolicy"] = json!(if latest { "Always" } else { "IfNotPresent" });
     }
-    if host {
-        for port in container.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
-            if port["hostPort"].is_null() {
-                port["hostPort"] = port["containerPort"].clone();
-            }
-        }
+}
+
+/// Defaults of a PodTemplate.
+pub(super) fn default_template(object: &mut Value) {
+    if let Some(spec) = object["template"].get_mut("spec") {
+        default_pod_spec(spec);
     }
 }
 
 /// Defaults of Deployments and their like.
 pub(super) fn default_workload(plural: &str, object: &mut Value) {
-    default_pod_spec(&mut object["spec"]["template"]["spec"]);
+    if object["spec"]["template"].is_object() {
+        default_pod_spec(&mut object["spec"]["template"]["spec"]);
+    }
     if !object["spec"].is_object() {
         return;
     }
@@ -87,10 +107,17 @@ pub(super) fn default_workload(plural: &str, object: &mut Value) {
                 fill(&mut strategy["rollingUpdate"], &[("maxSurge", json!(0)), ("maxUnavailable", json!(1))]);
             }
         }
+        "jobs" => super::jobs::default(object),
+        "replicationcontrollers" => default_controller(object),
         "statefulsets" => {
             let retain = json!("Retain");
             let kept = &mut object["spec"]["persistentVolumeClaimRetentionPolicy"];
             fill(kept, &[("whenDeleted", retain.clone()), ("whenScaled", retain)]);
+            let claims = object["spec"].get_mut("volumeClaimTemplates").and_then(Value::as_array_mut);
+            for claim in claims.into_iter().flatten() {
+                fill(claim, &[("apiVersion", json!("v1")), ("kind", json!("PersistentVolumeClaim"))]);
+                volumes::default_claim(claim);
+            }
             let strategy = &mut object["spec"]["updateStrategy"];
             if strategy["type"].is_null() {
                 strategy["type"] = json!("RollingUpdate");
@@ -100,6 +127,21 @@ pub(super) fn default_workload(plural: &str, object: &mut Value) {
             }
         }
         _ => {}
+    }
+}
+
+/// A ReplicationController is about the pods that it makes, and is labelled as they are, if it does not say otherwise.
+fn default_controller(object: &mut Value) {
+    let labels = object["spec"]["template"]["metadata"]["labels"].clone();
+    let empty = |value: &Value| value.as_object().is_none_or(Map::is_empty);
+    if empty(&labels) {
+        return;
+    }
+    if empty(&object["spec"]["selector"]) {
+        object["spec"]["selector"] = labels.clone();
+    }
+    if empty(&object["metadata"]["labels"]) {
+        object["metadata"]["labels"] = labels;
     }
 }
 
@@ -137,7 +179,7 @@ pub(super) fn readmit(pod: &mut Value, current: &Value) {
     }
 }
 
-fn quality(pod: &Value) -> &'static str {
+pub(super) fn quality(pod: &Value) -> &'static str {
     let containers: Vec<&Value> = ["containers", "initContainers"]
         .iter()
         .flat_map(|list| pod["spec"][*list].as_array().into_iter().flatten())

@@ -15,16 +15,26 @@ use crate::state::State;
 /// Names that may be tried for `generateName`.
 const NAME_ATTEMPTS: usize = 8;
 
+/// What an insertion must know beside the object.
+#[derive(Clone, Copy)]
+pub struct Terms {
+    /// Whether nothing is stored.
+    pub dry_run: bool,
+    /// See [`kinds::is_bare`].
+    pub bare: bool,
+}
+
 /// Creates the object in the body.
 pub fn create(state: &mut State, call: &Call) -> Outcome<Written> {
     let options = WriteOptions::parse(&call.query, "CreateOptions", &call.user_agent)?;
     let decoded = read_object(&call.body, &call.media_type, &call.resource, &call.resource.kind, options.validation)?;
     let mut object = decoded.object;
     adopt_namespace(&mut object, call)?;
+    let terms = Terms { dry_run: options.dry_run, bare: kinds::is_bare(&call.resource, &object) };
     finish(&mut object, call);
     let base = zero(call);
     managed::update(&base, &mut object, &call.write(&options, false, state.now()), true);
-    let stored = insert(state, call, object, options.dry_run)?;
+    let stored = insert(state, call, object, terms)?;
     let mut warnings = decoded.warnings;
     warnings.extend(kinds::warnings(&call.resource, &stored, None));
     Ok(Written { code: 201, object: stored, warnings })
@@ -75,7 +85,8 @@ fn adopt_namespace(object: &mut Value, call: &Call) -> Outcome<()> {
 }
 
 /// Admits, identifies, validates and stores a new object; `call.target.name` is not looked at.
-pub fn insert(state: &mut State, call: &Call, mut object: Value, dry_run: bool) -> Outcome<Value> {
+pub fn insert(state: &mut State, call: &Call, mut object: Value, terms: Terms) -> Outcome<Value> {
+    let Terms { dry_run, bare } = terms;
     let resource = &call.resource;
     admit_namespace(state, call, &object)?;
     if resource.custom.as_ref().is_some_and(|custom| custom.terminating) {
@@ -85,7 +96,7 @@ pub fn insert(state: &mut State, call: &Call, mut object: Value, dry_run: bool) 
     let revision = meta(&object, "resourceVersion").to_owned();
     admission::create(state, call, &mut object)?;
     identify(state, call, &mut object);
-    kinds::prepare_create(resource, &mut object);
+    kinds::prepare_create(resource, &mut object, bare);
     kinds::allocate(state, resource, &mut object, None, dry_run)?;
     let errors = kinds::validate(resource, "", &object, None);
     if !errors.is_empty() {
