@@ -1,5 +1,6 @@
 //! Reading request bodies: JSON with duplicate keys noticed, YAML, and the kind that must match the path.
 
+pub mod order;
 pub mod protobuf;
 mod yaml_keys;
 

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod controllers;
 pub mod failure;
 pub mod fields;
+pub(crate) mod go;
 pub mod kinds;
 pub mod patch;
 pub mod proxy;

@@ -22,6 +22,7 @@ use crate::auth::attributes::Attributes;
 use crate::auth::keys::KeyError;
 use crate::auth::token::Tokens;
 use crate::auth::{Settings, User, gate, review, token_request};
+use crate::body::order;
 use crate::clock::{Chance, Clock, RuntimeClock};
 use crate::failure::{Failure, Outcome};
 use crate::kinds::service::Allocations;
@@ -194,12 +195,16 @@ impl ApiServer {
             (gate::enter(&mut state, &parts, &wanted, &mut trail), trail)
         };
         let (yaml, head) = (wants_yaml(&parts.headers), parts.method == Method::HEAD);
+        let for_people = wanted.verb != "watch" && for_people(&parts);
         let mut answer = match entered {
             Ok(user) => self.answer(user, parts, body).await,
             Err(failure) => failed(&failure),
         };
         if yaml {
             answer = in_yaml(answer);
+        }
+        if for_people && answer.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json") {
+            answer = spread(answer).await;
         }
         if head {
             *answer.body_mut() = Full::default().boxed_unsync();
@@ -257,6 +262,10 @@ impl ApiServer {
                 let accept = headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok());
                 let (media, text) = openapi::v2(accept.unwrap_or_default());
                 return Some(Ok(answer(200, media, text)));
+            }
+            ["version"] if *method == Method::GET => {
+                let told = Bytes::from(order::typed(&version(), "version.Info") + "\n");
+                return Some(Ok(answer(200, "application/json", told)));
             }
             ["version"] | ["api"] | ["apis"] | ["api", "v1"] | ["apis", _] | ["apis", _, _] => true,
             _ => false,
@@ -546,12 +555,12 @@ fn verb(state: &mut State, method: &Method, call: &Call) -> Outcome<Written> {
             None if call.resource.custom.is_some() => {
                 return Err(Failure::not_found(&call.resource.group, &call.resource.plural, &call.target.name));
             }
-            None => return Err(elsewhere::subresource(&call.resource, sub).unwrap_or_else(Failure::no_such_resource)),
+            None => return Err(Failure::no_such_resource()),
             Some(found) if !found.verbs.contains(&name) && call.resource.custom.is_some() => {
                 return Err(Failure::verb_not_allowed(name, &call.resource.group, &call.resource.plural));
             }
             Some(found) if !found.verbs.contains(&name) => return Err(Failure::method_not_allowed()),
-            Some(_) if sub == "status" => {}
+            Some(_) if matches!(sub, "status" | "ephemeralcontainers" | "resize") => {}
             Some(_) if sub == "finalize" => return update::finalize(state, call),
             Some(_) if sub == "binding" => return create::bind(state, call),
             Some(_) if sub == "token" => return token_request::create(state, call),
@@ -579,7 +588,7 @@ fn verb(state: &mut State, method: &Method, call: &Call) -> Outcome<Written> {
         "create" => create::create(state, call),
         "update" => update::update(state, call),
         "patch" => patch::patch(state, call),
-        "delete" => found(delete::delete(state, call)?),
+        "delete" => delete::delete(state, call),
         _ => found(delete::delete_collection(state, call)?),
     }
 }
@@ -665,7 +674,7 @@ fn answer(code: u16, kind: &'static str, body: Bytes) -> Response<Body> {
 }
 
 fn json_answer(code: u16, body: &Value) -> Response<Body> {
-    let mut text = body.to_string();
+    let mut text = order::text(body);
     text.push('\n');
     answer(code, "application/json", Bytes::from(text))
 }
@@ -675,6 +684,28 @@ fn encode(code: u16, body: &Value, accepted: Accepted) -> Response<Body> {
         return answer(code, "application/yaml", Bytes::from(crate::yaml::print(body)));
     }
     json_answer(code, body)
+}
+
+/// Whether JSON is to be spread over lines: if the query says so, or else for programs that people use by hand.
+fn for_people(parts: &http::request::Parts) -> bool {
+    const PROGRAMS: [&str; 3] = ["curl", "Wget", "Mozilla/5.0"];
+    if parts.uri.path().starts_with("/openapi/") {
+        return false;
+    }
+    match Query::parse(parts.uri.query()).get("pretty") {
+        "" => {
+            let agent = parts.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+            parts.uri.path() == "/version" || PROGRAMS.iter().any(|program| agent.starts_with(program))
+        }
+        asked => matches!(asked, "1" | "t" | "T" | "true" | "TRUE" | "True"),
+    }
+}
+
+async fn spread(answer: Response<Body>) -> Response<Body> {
+    let (head, body) = answer.into_parts();
+    let text = body.collect().await.map(|body| body.to_bytes()).unwrap_or_else(|never| match never {});
+    let spread = order::indented(&String::from_utf8_lossy(&text));
+    Response::from_parts(head, Full::new(Bytes::from(spread)).map_err(|never| match never {}).boxed_unsync())
 }
 
 fn text(code: StatusCode, body: &'static str) -> Response<Body> {

@@ -183,10 +183,11 @@ impl State {
     pub fn bootstrap(&mut self) -> Outcome<()> {
         for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
             let labels = json!({"kubernetes.io/metadata.name": name});
-            let object = json!({
-                "kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name, "labels": labels},
-                "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"},
-            });
+            let mut object =
+                json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name, "labels": labels}});
+            self.book("namespaces", &mut object);
+            object["spec"] = json!({"finalizers": ["kubernetes"]});
+            object["status"] = json!({"phase": "Active"});
             self.make(Key { resource: Arc::from("/namespaces"), namespace: String::new(), name: name.into() }, object)?;
         }
         for (key, object) in bootstrap::objects(&self.registry, &self.now()) {
@@ -194,19 +195,28 @@ impl State {
         }
         let address = self.allocations.first_address();
         let port = json!({"name": "https", "protocol": "TCP", "port": 443, "targetPort": 6443});
-        let service = json!({
+        let mut service = json!({
             "kind": "Service", "apiVersion": "v1",
             "metadata": {"name": "kubernetes", "namespace": "default",
                 "labels": {"component": "apiserver", "provider": "kubernetes"}},
-            "spec": {"ports": [port], "clusterIP": address, "clusterIPs": [address], "type": "ClusterIP",
-                "sessionAffinity": "None", "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack",
-                "internalTrafficPolicy": "Cluster"},
-            "status": {"loadBalancer": {}},
+            "spec": {"ports": [port], "clusterIP": address, "type": "ClusterIP", "sessionAffinity": "None",
+                "ipFamilyPolicy": "SingleStack", "internalTrafficPolicy": "Cluster"},
         });
+        self.book("services", &mut service);
+        service["spec"]["clusterIPs"] = json!([address]);
+        service["spec"]["ipFamilies"] = json!(["IPv4"]);
+        service["status"] = json!({"loadBalancer": {}});
         self.make(
             Key { resource: Arc::from("/services"), namespace: "default".into(), name: "kubernetes".into() },
             service,
         )
+    }
+
+    /// Books the server as the owner of a core object.
+    fn book(&self, plural: &str, object: &mut Value) {
+        if let Some(resource) = self.registry.find("", "v1", plural) {
+            bootstrap::book(resource, object, self.now());
+        }
     }
 
     /// Stores an object with an identity, unless one is there.

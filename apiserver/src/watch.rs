@@ -10,10 +10,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::Stream;
 use futures::stream::unfold;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, sleep_until};
 
+use crate::body::order;
 use crate::failure::{Failure, Outcome};
 use crate::request::Form;
 use crate::state::State;
@@ -91,7 +92,7 @@ impl Watch {
         if let (Some(revision), true) = (ahead, initial) {
             // Nobody can tell what is there at a revision that has not come yet.
             let failure = Failure::too_large_revision(revision, current);
-            watch.push_line(&json!({"type": "ERROR", "object": failure.status()}));
+            watch.push_line("ERROR", &failure.status());
             watch.closed = true;
         } else if asked.unwrap_or(0) == 0 || initial {
             watch.load_initial(&state);
@@ -133,17 +134,17 @@ impl Watch {
         let object = in_version(object, &self.call.resource);
         let view = render_event(object, self.form, self.include, &self.call.resource, now, self.first);
         self.first = false;
-        self.push_line(&json!({"type": kind, "object": view}));
+        self.push_line(kind, &view);
     }
 
     fn push_bookmark(&mut self, revision: u64, ends_initial: bool, now: jiff::Timestamp) {
         let mark = bookmark(&self.call.resource, self.form, self.include, revision, ends_initial, self.first, now);
         self.first = false;
-        self.push_line(&json!({"type": "BOOKMARK", "object": mark}));
+        self.push_line("BOOKMARK", &mark);
     }
 
-    fn push_line(&mut self, event: &Value) {
-        let mut line = event.to_string().into_bytes();
+    fn push_line(&mut self, kind: &str, object: &Value) {
+        let mut line = order::event(kind, object).into_bytes();
         line.push(b'\n');
         self.ready.push_back(Bytes::from(line));
     }
@@ -165,7 +166,7 @@ impl Watch {
                 }
             }
             Err(gone) => {
-                self.push_line(&json!({"type": "ERROR", "object": Failure::expired(gone.to_string()).status()}));
+                self.push_line("ERROR", &Failure::expired(gone.to_string()).status());
                 self.closed = true;
             }
         }

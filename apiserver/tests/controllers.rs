@@ -67,6 +67,38 @@ async fn a_namespace_goes_with_its_content_and_waits_for_finalizers() {
     assert!(cluster.find("/api/v1/namespaces/doomed").await.is_none(), "it goes as soon as nothing is left");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_claim_goes_with_the_last_pod_that_uses_it_and_a_volume_when_it_is_free() {
+    let cluster = Cluster::start(1).await;
+    cluster.add_node("n1").await;
+    let (claims, volumes, pods) = (
+        "/api/v1/namespaces/default/persistentvolumeclaims",
+        "/api/v1/persistentvolumes",
+        "/api/v1/namespaces/default/pods",
+    );
+    let modes = json!(["ReadWriteOnce"]);
+    let wanted = json!({"accessModes": modes, "resources": {"requests": {"storage": "1Gi"}}});
+    cluster.create(claims, json!({"metadata": {"name": "c"}, "spec": wanted})).await;
+    let disk = json!({"accessModes": modes, "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/x"}});
+    cluster.create(volumes, json!({"metadata": {"name": "v"}, "spec": disk})).await;
+    let volume = json!({"name": "v", "persistentVolumeClaim": {"claimName": "c"}});
+    let spec = json!({"nodeName": "n1", "containers": [{"name": "a", "image": "a"}], "volumes": [volume]});
+    cluster.create(pods, json!({"metadata": {"name": "p"}, "spec": spec})).await;
+    cluster.merge(&format!("{volumes}/v/status"), json!({"status": {"phase": "Bound"}})).await;
+    cluster.settle().await;
+    for path in [format!("{claims}/c"), format!("{volumes}/v")] {
+        cluster.delete(&path, json!({})).await;
+        cluster.settle().await;
+        assert!(cluster.get(&path).await["metadata"]["deletionTimestamp"].is_string(), "{path} is in use");
+    }
+    cluster.delete(&format!("{pods}/p"), json!({"gracePeriodSeconds": 0})).await;
+    cluster.merge(&format!("{volumes}/v/status"), json!({"status": {"phase": "Released"}})).await;
+    cluster.settle().await;
+    for path in [format!("{claims}/c"), format!("{volumes}/v")] {
+        assert!(cluster.find(&path).await.is_none(), "{path} is free");
+    }
+}
+
 /// A silent node is unknown after the grace, its pods are not ready and their endpoints neither, then they are evicted;
 /// when it comes back its taints go.
 #[tokio::test(start_paused = true)]

@@ -17,8 +17,8 @@ use transcript::{Kubectl, compare, read};
 
 /// Names more kubectls, as `PATH` names directories.
 const MORE: &str = "KUBECTLS";
-/// Lists that are run at the same time: kubectl itself takes most of it, and waits for little.
-const AT_ONCE: usize = 4;
+/// Lists that are run at the same time: they wait in turns.
+const AT_ONCE: usize = 12;
 
 /// All kubectls at hand; one that runs another version than it says is left out by having no transcript.
 fn at_hand() -> Vec<Kubectl> {

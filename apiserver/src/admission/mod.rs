@@ -1,5 +1,6 @@
 //! Admission: what is filled in and refused by who asks and what else is there, before an object is validated.
 
+mod classes;
 mod limits;
 mod node_restriction;
 mod priority;
@@ -39,6 +40,8 @@ pub fn create(state: &mut State, call: &Call, object: &mut Value) -> Outcome<()>
         limits::check(state, call, object)?;
     }
     unenforced(call)?;
+    classes::fill(state, call, object);
+    priority::admit_class(state, call, object)?;
     if state.access.node_restriction {
         node_restriction::create(state, call, object)?;
     }
@@ -53,6 +56,8 @@ pub fn update(state: &mut State, call: &Call, object: &Value, current: &Value) -
     if state.access.node_restriction {
         node_restriction::update(call, object, current)?;
     }
+    priority::admit_class(state, call, object)?;
+    classes::admit_resize(state, call, object, current)?;
     if limits::concerns(call) && call.resource.plural != "pods" {
         limits::check(state, call, object)?;
     }

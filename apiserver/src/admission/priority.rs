@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::shown_name;
 use crate::failure::{Failure, Outcome};
 use crate::state::State;
-use crate::verbs::meta;
+use crate::verbs::{Call, meta};
 
 const STORAGE: &str = "scheduling.k8s.io/priorityclasses";
 
@@ -51,4 +51,19 @@ pub(super) fn admit(state: &State, pod: &mut Value) -> Outcome<()> {
     }
     pod["spec"]["preemptionPolicy"] = json!(preemption);
     Ok(())
+}
+
+/// Only one class is the default.
+pub(super) fn admit_class(state: &State, call: &Call, class: &Value) -> Outcome<()> {
+    if call.resource.plural != "priorityclasses" || class["globalDefault"] != true {
+        return Ok(());
+    }
+    let mut others = state.store.list(&Arc::from(STORAGE), "").map(|(_, other)| other);
+    let Some(other) = others.find(|other| other["globalDefault"] == true && meta(other, "name") != meta(class, "name"))
+    else {
+        return Ok(());
+    };
+    let why =
+        format!("PriorityClass {} is already marked as default. Only one default can exist", meta(&other, "name"));
+    Err(Failure::forbidden(&call.resource.group, &call.resource.plural, meta(class, "name"), &why))
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::rbac::GROUP;
 use crate::fields::managed::{Manager, Write, update};
-use crate::registry::Registry;
+use crate::registry::{Registry, Resource};
 use crate::store::Key;
 
 const ROLES: &str = include_str!("roles.txt");
@@ -37,16 +37,20 @@ pub fn objects(registry: &Registry, now: &str) -> Vec<(Key, Value)> {
     all.iter().map(dated).collect()
 }
 
-/// Books the server as the owner of what it sets.
 fn finish(registry: &Registry, group: &str, plural: &str, mut object: Value) -> Option<Made> {
     let resource = registry.find(group, "v1", plural)?;
     let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default().to_owned();
     let key = Key { resource: Arc::clone(&resource.storage), namespace: text("namespace"), name: text("name") };
+    book(resource, &mut object, String::new());
+    Some(Made { key, object })
+}
+
+/// Books the server as the owner of everything that an object has.
+pub fn book(resource: &Resource, object: &mut Value, now: String) {
     let (api_version, name) = (resource.api_version(), "kube-apiserver".into());
     let manager = Manager { name, apply: false, api_version, subresource: String::new() };
-    let write = Write { manager, node: &resource.schema, reset: &[], versions: None, now: String::new() };
-    update(&json!({"metadata": {}}), &mut object, &write, true);
-    Some(Made { key, object })
+    let write = Write { manager, node: &resource.schema, reset: &[], versions: None, now };
+    update(&json!({"metadata": {}}), object, &write, true);
 }
 
 /// The priority classes of what a cluster cannot do without.

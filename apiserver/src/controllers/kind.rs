@@ -62,9 +62,11 @@ pub(crate) const ENDPOINTS: Kind = Kind::builtin("", "v1", "endpoints", "Endpoin
 pub(crate) const EVENTS: Kind = Kind::builtin("", "v1", "events", "Event", true);
 pub(crate) const NAMESPACES: Kind = Kind::builtin("", "v1", "namespaces", "Namespace", false);
 pub(crate) const NODES: Kind = Kind::builtin("", "v1", "nodes", "Node", false);
-pub(crate) const CLAIMS: Kind = Kind::builtin("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", true);
 pub(crate) const PODS: Kind = Kind::builtin("", "v1", "pods", "Pod", true);
 pub(crate) const SECRETS: Kind = Kind::builtin("", "v1", "secrets", "Secret", true);
+pub(crate) const PERSISTENT_VOLUMES: Kind = Kind::builtin("", "v1", "persistentvolumes", "PersistentVolume", false);
+pub(crate) const PERSISTENT_VOLUME_CLAIMS: Kind =
+    Kind::builtin("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", true);
 pub(crate) const SERVICE_ACCOUNTS: Kind = Kind::builtin("", "v1", "serviceaccounts", "ServiceAccount", true);
 pub(crate) const SERVICES: Kind = Kind::builtin("", "v1", "services", "Service", true);
 pub(crate) const CONTROLLER_REVISIONS: Kind =
@@ -80,7 +82,7 @@ pub(crate) const LEASES: Kind = Kind::builtin("coordination.k8s.io", "v1", "leas
 pub(crate) const NEW_EVENTS: Kind = Kind::builtin("events.k8s.io", "v1", "events", "Event", true);
 
 /// What is watched from the beginning; every controller may read these from the cache.
-pub(crate) const WATCHED: [Kind; 17] = [
+pub(crate) const WATCHED: [Kind; 18] = [
     NAMESPACES,
     NODES,
     LEASES,
@@ -96,6 +98,7 @@ pub(crate) const WATCHED: [Kind; 17] = [
     REPLICA_SETS,
     STATEFUL_SETS,
     JOBS,
-    CLAIMS,
     PODS,
+    PERSISTENT_VOLUMES,
+    PERSISTENT_VOLUME_CLAIMS,
 ];

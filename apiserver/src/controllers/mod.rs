@@ -7,7 +7,6 @@
 //! polls, and all waiting is on Tokio's clock.
 
 mod cache;
-mod claims;
 mod client;
 mod daemon;
 mod deployment;
@@ -27,6 +26,7 @@ mod replica_set;
 mod scheduler;
 mod service_account;
 mod stateful_set;
+mod storage;
 mod token_secrets;
 
 use std::future::Future;
@@ -153,7 +153,6 @@ pub async fn run(server: ApiServer, options: ControllerOptions) {
     token_secrets::start(&mut context);
     node::start(&mut context);
     scheduler::start(&mut context);
-    claims::start(&mut context);
     daemon::start(&mut context);
     deployment::start(&mut context);
     replica_set::start(&mut context);
@@ -161,6 +160,7 @@ pub async fn run(server: ApiServer, options: ControllerOptions) {
     job::start(&mut context);
     endpoints::start(&mut context);
     garbage::start(&mut context);
+    storage::start(&mut context);
     for kind in WATCHED {
         let client = context.client_of("kube-controller-manager", User::new("system:kube-controller-manager", &[]));
         context.tasks.spawn(follow(client, Arc::clone(&context.cache), kind, Detail::Whole));

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use serde_json::{Map, Value};
 
 use super::set::{Set, show};
-use crate::patch::strategic::go_value;
+use crate::go;
 use crate::schema::{ListType, Node, Type};
 
 /// How a value is shared between owners.
@@ -190,70 +190,72 @@ fn walk_lists(old: &[Value], new: &[Value], node: &Node, path: &mut Vec<String>,
 
 /// What does not fit the schema, in the words of the real merge library: `.spec.x: field not declared in schema`.
 pub fn validate(value: &Value, node: &Node) -> Result<(), String> {
-    validate_at(value, node, &mut Vec::new())
+    let mut wrong = Vec::new();
+    validate_at(value, node, &mut Vec::new(), &mut wrong);
+    match &wrong[..] {
+        [] => Ok(()),
+        [one] => Err(one.clone()),
+        several => Err(format!("errors:\n  {}", several.join("\n  "))),
+    }
 }
 
-fn validate_at(value: &Value, node: &Node, path: &mut Vec<String>) -> Result<(), String> {
+fn validate_at(value: &Value, node: &Node, path: &mut Vec<String>, out: &mut Vec<String>) {
     let target = node.resolve();
-    let got = || match value {
-        Value::Bool(flag) => format!("&value.valueUnstructured{{Value:{flag}}}"),
-        Value::String(_) => "string".to_owned(),
-        Value::Number(_) => "number".to_owned(),
-        Value::Array(_) => "list".to_owned(),
-        Value::Object(_) => "map".to_owned(),
-        Value::Null => "null".to_owned(),
-    };
-    let wrong = |want: &str| Err(format!("{}: expected {want}, got {}", show(path), got()));
-    match (target.type_, value) {
-        (_, Value::Null) | (Type::Any, _) => Ok(()),
+    let got = match (target.type_, value) {
+        (_, Value::Null) | (Type::Any, _) => return,
         (Type::Object, Value::Object(map)) => {
             for (name, value) in map {
                 path.push(format!("f:{name}"));
                 match node.child(name) {
-                    Some(field) => validate_at(value, field, path)?,
+                    Some(field) => validate_at(value, field, path, out),
                     None if target.preserve_unknown || !target.is_struct() => {}
-                    None => return Err(format!("{}: field not declared in schema", show(path))),
+                    None => out.push(format!("{}: field not declared in schema", show(path))),
                 }
                 path.pop();
             }
-            Ok(())
+            return;
         }
-        (Type::Array, Value::Array(list)) => validate_list(list, node, path),
-        (Type::String, Value::String(_)) | (Type::Boolean, Value::Bool(_)) => Ok(()),
-        (Type::Integer | Type::Number, Value::Number(_)) | (Type::IntOrString, Value::Number(_) | Value::String(_)) => {
-            Ok(())
-        }
-        (Type::Object, _) => Err(format!("{}: expected map, got &{{{}}}", show(path), go_value(value))),
-        (Type::Array, _) => Err(format!("{}: expected list, got &{{{}}}", show(path), go_value(value))),
-        (Type::String, _) => wrong("string"),
-        (Type::Boolean, _) => wrong("boolean"),
-        (Type::Integer | Type::Number, _) => wrong("numeric (int or float)"),
-        (Type::IntOrString, _) => wrong("untyped"),
-    }
+        (Type::Array, Value::Array(list)) => return validate_list(list, node, path, out),
+        (Type::String, Value::String(_)) | (Type::Boolean, Value::Bool(_)) => return,
+        (Type::Integer | Type::Number, Value::Number(_)) => return,
+        (Type::IntOrString, Value::Number(_) | Value::String(_)) => return,
+        (Type::Object, other) => format!("map, got &{{{}}}", go::plain(other)),
+        (Type::Array, other) => format!("list, got &{{{}}}", go::plain(other)),
+        (Type::Boolean, other) => format!("boolean, got &{{{}}}", go::plain(other)),
+        (Type::String, other) => format!("string, got &value.valueUnstructured{{Value:{}}}", go::syntax(other)),
+        (Type::Integer | Type::Number, other) => format!("numeric (int or float), got {}", go::type_name(other)),
+        (Type::IntOrString, other) => format!("untyped, got &{{{}}}", go::plain(other)),
+    };
+    out.push(format!("{}: expected {got}", show(path)));
 }
 
-fn validate_list(list: &[Value], node: &Node, path: &mut Vec<String>) -> Result<(), String> {
+fn validate_list(list: &[Value], node: &Node, path: &mut Vec<String>, out: &mut Vec<String>) {
     let mut seen = std::collections::BTreeSet::new();
+    let keyed = matches!(node.list_type(), ListType::Map(_));
     for (index, value) in list.iter().enumerate() {
+        if keyed && !value.is_object() {
+            let why = "associative list with keys may not have non-map elements";
+            out.push(format!("{}: element {index}: {why}", show(path)));
+            continue;
+        }
         if let ListType::Map(keys) = node.list_type()
             && element(value, node) == "k:{}"
         {
-            return Err(format!(
-                "{}: element {index}: associative list with keys has an element that omits all key fields [{}] (and doesn't have default values for any key fields)",
-                show(path),
-                keys.iter().map(|key| format!("{key:?}")).collect::<Vec<_>>().join(" ")
-            ));
+            let keys: Vec<String> = keys.iter().map(|key| format!("{key:?}")).collect();
+            let why = "associative list with keys has an element that omits all key fields";
+            let rest = "(and doesn't have default values for any key fields)";
+            out.push(format!("{}: element {index}: {why} [{}] {rest}", show(path), keys.join(" ")));
+            continue;
         }
         let name = match node.list_type() {
             ListType::Atomic => format!("[{index}]"),
             _ => element(value, node),
         };
         if *node.list_type() != ListType::Atomic && !seen.insert(name.clone()) {
-            return Err(format!("{}: duplicate entries for key {}", show(path), show(std::slice::from_ref(&name))));
+            out.push(format!("{}: duplicate entries for key {}", show(path), show(std::slice::from_ref(&name))));
         }
         path.push(name);
-        validate_at(value, item(node), path)?;
+        validate_at(value, item(node), path, out);
         path.pop();
     }
-    Ok(())
 }

@@ -556,3 +556,60 @@ fn subject_errors(subject: &Value, path: &str, namespaced: bool) -> Vec<FieldErr
     }
     errors
 }
+
+/// Priorities of classes that people make end here.
+const USER_PRIORITY_MOST: i64 = 1_000_000_000;
+
+/// The value of a class that every cluster has.
+pub(super) fn system_priority(name: &str) -> Option<i64> {
+    match name {
+        "system-node-critical" => Some(2_000_001_000),
+        "system-cluster-critical" => Some(2_000_000_000),
+        _ => None,
+    }
+}
+
+/// Errors of a PriorityClass, and of the change of one.
+pub(super) fn priority_class(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let (name, value) = (text(&object["metadata"], "name"), object["value"].as_i64().unwrap_or(0));
+    let mut errors = Vec::new();
+    if name.starts_with("system-") {
+        let why = match system_priority(name) {
+            None => Some(format!("{name} is not a known system priority class")),
+            Some(own) if own != value => Some(format!("value of {name} PriorityClass must be {own}")),
+            Some(_) => None,
+        };
+        errors.extend(why.map(|why| {
+            let reserved = "priority class names with 'system-' prefix are reserved for system use only. error:";
+            FieldError::forbidden("metadata.name", &format!("{reserved} {why}"))
+        }));
+    } else if value > USER_PRIORITY_MOST {
+        let detail = format!("maximum allowed value of a user defined priority is {USER_PRIORITY_MOST}");
+        errors.push(FieldError::forbidden("value", &detail));
+    }
+    let (policy, policies) = (text(object, "preemptionPolicy"), ["PreemptLowerPriority", "Never"]);
+    if old.is_none() && !policies.contains(&policy) {
+        errors.push(FieldError::not_supported("preemptionPolicy", &json!(policy), &policies));
+    }
+    let Some(old) = old else { return errors };
+    errors.clear();
+    if old["value"] != object["value"] {
+        errors.push(FieldError::forbidden("value", "may not be changed in an update."));
+    }
+    if old["preemptionPolicy"] != object["preemptionPolicy"] {
+        errors.push(FieldError::invalid("preemptionPolicy", &object["preemptionPolicy"], "field is immutable"));
+    }
+    errors
+}
+
+/// Errors of a RuntimeClass, and of the change of one.
+pub(super) fn runtime_class(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let handler = &object["handler"];
+    match old {
+        None => FieldError::each("handler", handler, names::label(handler.as_str().unwrap_or_default())),
+        Some(old) if old["handler"] != *handler => {
+            vec![FieldError::invalid("handler", handler, "field is immutable")]
+        }
+        Some(_) => Vec::new(),
+    }
+}

@@ -5,14 +5,18 @@ mod core_rules;
 pub mod definition;
 mod definition_rules;
 pub mod events;
+pub(crate) mod ingress;
+mod jobs;
 mod limits;
 pub mod names;
+mod pod_parts;
 mod pods;
 pub mod quantity;
 mod scale_rules;
 pub mod service;
 mod service_rules;
 mod structural;
+mod volumes;
 mod workload_rules;
 pub mod workloads;
 
@@ -25,6 +29,7 @@ use crate::state::State;
 use crate::verbs::meta;
 
 const ENDPOINTS_OLD: &str = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice";
+const JOB_DELETED: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
 const RULES_SKIPPED: &str = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
 
 fn id(resource: &Resource) -> (&str, &str) {
@@ -42,7 +47,13 @@ pub fn default(resource: &Resource, object: &mut Value) {
         ("", "limitranges") => limits::default(object),
         // Data of a controller, without a spec.
         ("apps", "controllerrevisions") => {}
-        ("apps", _) | ("batch", "jobs") => workloads::default_workload(&resource.plural, object),
+        ("", "podtemplates") => workloads::default_template(object),
+        ("", "persistentvolumeclaims") => volumes::default_claim(object),
+        ("storage.k8s.io", "csidrivers") => volumes::default_driver(object),
+        ("networking.k8s.io", "ingressclasses") => ingress::default_class(object),
+        ("apps", _) | ("batch", "jobs") | ("", "replicationcontrollers") => {
+            workloads::default_workload(&resource.plural, object)
+        }
         ("rbac.authorization.k8s.io", _) => core::default_rbac(object),
         ("networking.k8s.io", "networkpolicies") => core::default_policy(object),
         ("apiextensions.k8s.io", _) => definition::default(object),
@@ -66,7 +77,7 @@ pub fn has_generation(resource: &Resource) -> bool {
                 | "discovery.k8s.io"
                 | "scheduling.k8s.io"
         )
-        || matches!(id(resource), ("", "pods" | "replicationcontrollers"))
+        || matches!(id(resource), ("", "pods" | "podtemplates" | "replicationcontrollers"))
 }
 
 /// Whether an update needs a revision.
@@ -86,8 +97,23 @@ pub fn delete_answers_object(resource: &Resource) -> bool {
     matches!(id(resource), ("", "services" | "pods" | "serviceaccounts" | "namespaces") | ("apiextensions.k8s.io", _))
 }
 
-/// What a create may not set.
-pub fn prepare_create(resource: &Resource, object: &mut Value) {
+/// Whether an object shares the labels of its template, since it has none of its own; asked before its defaults are set.
+pub fn is_bare(resource: &Resource, object: &Value) -> bool {
+    id(resource) == ("batch", "jobs") && jobs::is_bare(object)
+}
+
+/// Whether what an object owns stays, if a delete does not say otherwise.
+pub fn orphans(resource: &Resource) -> bool {
+    matches!(id(resource), ("batch", "jobs") | ("", "replicationcontrollers"))
+}
+
+/// What a delete that does not say what becomes of dependents is warned of.
+pub fn delete_warning(resource: &Resource) -> Option<&'static str> {
+    (id(resource) == ("batch", "jobs")).then_some(JOB_DELETED)
+}
+
+/// What a create may not set, and what only the server sets.
+pub fn prepare_create(resource: &Resource, object: &mut Value, bare: bool) {
     let custom_status = resource.custom.as_ref().map(|custom| custom.status);
     match id(resource) {
         ("", "nodes") => core::prepare_node(object),
@@ -102,13 +128,19 @@ pub fn prepare_create(resource: &Resource, object: &mut Value) {
         }
         _ => {}
     }
+    match id(resource) {
+        ("batch", "jobs") => jobs::select(object, bare),
+        ("", "persistentvolumeclaims") => volumes::prepare_claim(object),
+        ("", "persistentvolumes") => volumes::prepare_volume(object),
+        _ => {}
+    }
     if resource.custom.is_none() {
         crate::schema::shape::fill_zero(object, &resource.schema);
     }
 }
 
 /// What an update may not change: status from the main endpoint, all but status from `/status`.
-pub fn prepare_update(resource: &Resource, subresource: &str, object: &mut Value, current: &Value) {
+pub fn prepare_update(resource: &Resource, subresource: &str, object: &mut Value, current: &Value, now: &str) {
     let keep = |object: &mut Value, name: &str| {
         let Some(object) = object.as_object_mut() else { return };
         match current.get(name) {
@@ -130,6 +162,12 @@ pub fn prepare_update(resource: &Resource, subresource: &str, object: &mut Value
         }
     } else if resource.subresource("status").is_some() && id(resource) != ("", "nodes") {
         keep(object, "status");
+    }
+    if id(resource) == ("", "pods") && matches!(subresource, "ephemeralcontainers" | "resize") {
+        return pod_parts::keep_to_part(subresource, object, current);
+    }
+    if id(resource) == ("", "persistentvolumes") && subresource == "status" {
+        volumes::mark_phase(object, current, now);
     }
     if id(resource) == ("", "pods") && subresource.is_empty() {
         workloads::readmit(object, current);
@@ -163,19 +201,27 @@ pub fn raises_generation(resource: &Resource, old: &Value, new: &Value) -> bool 
         Some(custom) if custom.status => differs(&["metadata", "apiVersion", "kind", "status"]),
         Some(_) => differs(&["metadata", "apiVersion", "kind"]),
         None if resource.group == "discovery.k8s.io" => {
-            let bare = |object: &Value| {
-                let mut metadata = object["metadata"].clone();
-                let kept = |name: &str| !["resourceVersion", "managedFields", "generation"].contains(&name);
-                metadata.as_object_mut().into_iter().for_each(|map| map.retain(|name, _| kept(name)));
-                metadata
-            };
-            differs(&["metadata"]) || bare(old) != bare(new)
+            differs(&["metadata"]) || old["metadata"]["labels"] != new["metadata"]["labels"]
         }
         None if resource.plural == "deployments" => {
             old["spec"] != new["spec"] || old["metadata"]["annotations"] != new["metadata"]["annotations"]
         }
+        None if resource.plural == "podtemplates" => old["template"] != new["template"],
         None => old["spec"] != new["spec"],
     }
+}
+
+/// The object as the books of owners see it before an update, if that is not how it is kept.
+///
+/// A Service that a patch has made an ExternalName still holds its policy with the real server, which shows none: the next
+/// update that does not name it takes it from its owner.
+pub fn seen_by_updates(resource: &Resource, current: &Value) -> Option<Value> {
+    if id(resource) != ("", "services") || !service::hides_policy(current) {
+        return None;
+    }
+    let mut seen = current.clone();
+    seen["spec"]["internalTrafficPolicy"] = json!("Cluster");
+    Some(seen)
 }
 
 /// Gives a Service its addresses and ports; other kinds get nothing.
@@ -217,6 +263,8 @@ pub fn validate(resource: &Resource, subresource: &str, object: &Value, old: Opt
         (("", "services"), "") => service_rules::validate(object, old),
         (("", "services"), _) => service_rules::validate_status(object),
         (("", "pods"), "") => pods::validate(object, old),
+        (("", "pods"), "ephemeralcontainers") => pod_parts::validate_ephemeral(object, old.unwrap_or(&Value::Null)),
+        (("", "pods"), "resize") => pod_parts::validate_resize(object, old.unwrap_or(&Value::Null)),
         (("", "endpoints"), _) => core_rules::endpoints(object),
         (("", "nodes"), _) => core_rules::node(object, old),
         (("", "limitranges"), _) => limits::validate(object),
@@ -227,7 +275,20 @@ pub fn validate(resource: &Resource, subresource: &str, object: &Value, old: Opt
             let core = |object: &Value| events::to_core(object.clone());
             core_rules::event(&core(object), old.map(core).as_ref(), true)
         }
-        (("apps" | "batch", plural), "") => workload_rules::validate(plural, object, old),
+        (("", "persistentvolumes"), "") => volumes::validate_volume(object, old),
+        (("", "persistentvolumeclaims"), "") => volumes::validate_claim(object, old),
+        (("storage.k8s.io", "storageclasses"), _) => volumes::validate_class(object, old),
+        (("storage.k8s.io", "csidrivers"), _) => volumes::validate_driver(object, old),
+        (("node.k8s.io", "runtimeclasses"), _) => core_rules::runtime_class(object, old),
+        (("scheduling.k8s.io", "priorityclasses"), _) => core_rules::priority_class(object, old),
+        (("networking.k8s.io", "ingresses"), "") => ingress::validate(object, old),
+        (("networking.k8s.io", "ingresses"), _) => ingress::validate_status(object),
+        (("networking.k8s.io", "ingressclasses"), _) => ingress::validate_class(object, old),
+        (("batch", "jobs"), "") => jobs::validate(object, old),
+        (("batch", "jobs"), _) => jobs::validate_status(object),
+        (("", "podtemplates"), _) => pods::template_errors(&object["template"], "template"),
+        (("", "replicationcontrollers"), "") => workload_rules::validate("replicationcontrollers", object, old),
+        (("apps", plural), "") => workload_rules::validate(plural, object, old),
         (("apps", plural), "status") => workload_rules::validate_status(plural, object),
         (("coordination.k8s.io", "leases"), _) => core_rules::lease(object),
         (("discovery.k8s.io", "endpointslices"), _) => core_rules::endpoint_slice(object, old),
@@ -295,6 +356,10 @@ pub fn group_in_errors(resource: &Resource) -> &str {
 pub fn admit_delete(resource: &Resource, name: &str) -> Outcome<()> {
     if id(resource) == ("", "namespaces") && ["default", "kube-system", "kube-public"].contains(&name) {
         return Err(Failure::forbidden("", "namespaces", name, "this namespace may not be deleted"));
+    }
+    if resource.plural == "priorityclasses" && core_rules::system_priority(name).is_some() {
+        let why = "this is a system priority class and cannot be deleted";
+        return Err(Failure::forbidden(&resource.group, &resource.plural, name, why));
     }
     Ok(())
 }

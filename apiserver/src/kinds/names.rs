@@ -67,6 +67,27 @@ pub fn subdomain(text: &str) -> Vec<String> {
     complaints
 }
 
+/// What is wrong with a subdomain whose first part is a star.
+pub fn wildcard(text: &str) -> Vec<String> {
+    let form = format!(r"\*\.{SUBDOMAIN_FORM}");
+    let mut complaints: Vec<String> = too_long(text, LONGEST_SUBDOMAIN).into_iter().collect();
+    if !matches_form!(&form, text) {
+        let rule = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character";
+        complaints.push(by_example(rule, &form, &["*.example.com"]));
+    }
+    complaints
+}
+
+/// What is wrong with `domain/path`.
+pub fn domain_path_error(field: &str, text: &str) -> Option<FieldError> {
+    let sound = text.split_once('/').is_some_and(|(domain, path)| {
+        let segment = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&byte);
+        subdomain(domain).is_empty() && !path.is_empty() && path.bytes().all(segment)
+    });
+    let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+    (!sound).then(|| FieldError::invalid(field, &json!(text), detail))
+}
+
 /// What is wrong with an RFC 1035 label.
 pub fn label_1035(text: &str) -> Vec<String> {
     let mut complaints: Vec<String> = too_long(text, LONGEST_LABEL).into_iter().collect();
@@ -166,7 +187,7 @@ pub fn port_number(number: i64) -> Option<&'static str> {
 }
 
 /// Names that are only a part of a path.
-fn path_segment(text: &str) -> Vec<String> {
+pub fn path_segment(text: &str) -> Vec<String> {
     if matches!(text, "." | "..") {
         return vec![format!("may not be '{text}'")];
     }

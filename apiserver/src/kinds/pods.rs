@@ -81,6 +81,9 @@ pub(super) fn validate(pod: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let Some(old) = old else {
         let mut errors = spec_errors(spec, "spec");
         errors.extend(image_errors(spec, "spec"));
+        if !spec["ephemeralContainers"].is_null() {
+            errors.push(FieldError::forbidden("spec.ephemeralContainers", "cannot be set on create"));
+        }
         return errors;
     };
     let mut errors = spec_errors(spec, "spec");
@@ -294,7 +297,7 @@ fn volume_errors(spec: &Value, path: &str) -> Vec<FieldError> {
     errors
 }
 
-fn source_errors(source: &Value, kind: &str, path: &str) -> Vec<FieldError> {
+pub(super) fn source_errors(source: &Value, kind: &str, path: &str) -> Vec<FieldError> {
     let required = |name: &str| {
         text(source, name).is_empty().then(|| FieldError::required(format!("{path}.{name}"), "")).into_iter().collect()
     };
@@ -375,16 +378,21 @@ fn init_container_errors(spec: &Value, path: &str, volumes: &BTreeSet<&str>) -> 
     errors
 }
 
+/// What every container has.
+pub(super) fn image_and_name_errors(container: &Value, path: &str) -> Vec<FieldError> {
+    let mut errors = match text(container, "name") {
+        "" => vec![FieldError::required(format!("{path}.name"), "")],
+        name => FieldError::each(&format!("{path}.name"), &container["name"], names::label(name)),
+    };
+    if text(container, "image").is_empty() {
+        errors.push(FieldError::required(format!("{path}.image"), ""));
+    }
+    errors
+}
+
 fn container_errors(container: &Value, path: &str, volumes: &BTreeSet<&str>) -> Vec<FieldError> {
     let at = |name: &str| format!("{path}.{name}");
-    let mut errors = Vec::new();
-    match text(container, "name") {
-        "" => errors.push(FieldError::required(at("name"), "")),
-        name => errors.extend(FieldError::each(&at("name"), &container["name"], names::label(name))),
-    }
-    if text(container, "image").is_empty() {
-        errors.push(FieldError::required(at("image"), ""));
-    }
+    let mut errors = image_and_name_errors(container, path);
     errors.extend(one_of(container, "terminationMessagePolicy", path, &["File", "FallbackToLogsOnError"]));
     errors.extend(port_errors(container, path));
     errors.extend(variable_errors(container, path));
@@ -566,6 +574,7 @@ fn host_port_errors(spec: &Value, path: &str) -> Vec<FieldError> {
     }
     for (index, container) in list(spec, "containers") {
         for (number, port) in list(container, "ports") {
+            // A template need not repeat it: pods get it.
             if !port["hostPort"].is_null() && port["hostPort"] != port["containerPort"] {
                 let field = format!("{path}.containers[{index}].ports[{number}].hostPort");
                 let value = json!(port["hostPort"].as_i64().unwrap_or(0));

@@ -421,3 +421,13 @@ fn drop_unused(service: &mut Value, old: &Value, has_ports: bool) {
         }
     }
 }
+
+/// Whether a Service without addresses is still booked as having a policy for them.
+pub(super) fn hides_policy(service: &Value) -> bool {
+    let spec = &service["spec"];
+    let entries = service["metadata"]["managedFields"].as_array();
+    let booked = |entry: &Value| entry["fieldsV1"]["f:spec"].get("f:internalTrafficPolicy").is_some();
+    spec["type"] == "ExternalName"
+        && spec["internalTrafficPolicy"].is_null()
+        && entries.is_some_and(|entries| entries.iter().any(booked))
+}

@@ -14,12 +14,11 @@ pub(super) fn validate(plural: &str, object: &Value, old: Option<&Value>) -> Vec
         "daemonsets" => daemon_set(spec),
         "replicasets" => replica_set(spec),
         "statefulsets" => stateful_set(spec),
-        "jobs" => job(spec, old.is_some()),
+        "replicationcontrollers" => controller(spec),
         _ => Vec::new(),
     };
     if let Some(old) = old
-        && plural != "jobs"
-        && plural != "controllerrevisions"
+        && !matches!(plural, "controllerrevisions" | "replicationcontrollers")
         && old["spec"]["selector"] != spec["selector"]
     {
         errors.push(FieldError::invalid("spec.selector", &spec["selector"], "field is immutable"));
@@ -85,7 +84,7 @@ pub(super) fn validate_status(plural: &str, object: &Value) -> Vec<FieldError> {
     errors
 }
 
-fn matches(selector: &Value, labels: &Value) -> bool {
+pub(super) fn matches(selector: &Value, labels: &Value) -> bool {
     let empty = Map::new();
     let labels = labels.as_object().unwrap_or(&empty);
     if !selector.is_object() {
@@ -115,7 +114,7 @@ fn is_empty(selector: &Value) -> bool {
 }
 
 /// Whether a selector can be understood at all.
-fn is_sound(selector: &Value) -> bool {
+pub(super) fn is_sound(selector: &Value) -> bool {
     names::selector_errors(selector, "").is_empty()
 }
 
@@ -309,19 +308,21 @@ fn stateful_set(spec: &Value) -> Vec<FieldError> {
     errors
 }
 
-fn job(spec: &Value, update: bool) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    for name in ["parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"] {
-        errors.extend(not_negative(&spec[name], &format!("spec.{name}")));
+fn controller(spec: &Value) -> Vec<FieldError> {
+    let mut errors: Vec<FieldError> =
+        not_negative(&spec["minReadySeconds"], "spec.minReadySeconds").into_iter().collect();
+    let selector = json!({"matchLabels": spec["selector"]});
+    if is_empty(&selector) {
+        errors.push(FieldError::required("spec.selector", ""));
     }
-    if update {
+    errors.extend(not_negative(&spec["replicas"], "spec.replicas"));
+    if spec["template"].is_null() {
+        errors.push(FieldError::required("spec.template", ""));
         return errors;
     }
-    errors.extend(template_errors(&spec["template"], "spec.template"));
-    let policy = &spec["template"]["spec"]["restartPolicy"];
-    if policy == "Always" {
-        let detail = "valid values: \"OnFailure\", \"Never\"";
-        errors.push(FieldError::required("spec.template.spec.restartPolicy", detail));
+    if !is_empty(&selector) && !matches(&selector, &spec["template"]["metadata"]["labels"]) {
+        errors.push(mismatch(spec));
     }
+    errors.extend(lasting_template(spec, "ReplicationController"));
     errors
 }

@@ -1,13 +1,13 @@
 //! Pods and what makes them.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+
+use super::volumes;
 
 /// Defaults of a pod that its template does not have.
 pub(super) fn default_pod(object: &mut Value) {
     default_pod_spec(&mut object["spec"]);
-    if object["spec"]["hostNetwork"] == true {
-        default_host_ports(&mut object["spec"]);
-    }
+    host_ports(&mut object["spec"]);
     let Some(spec) = object["spec"].as_object_mut() else { return };
     spec.entry("enableServiceLinks").or_insert(json!(true));
     for container in object["spec"]["containers"].as_array_mut().into_iter().flatten() {
@@ -21,11 +21,27 @@ pub(super) fn default_pod(object: &mut Value) {
     }
 }
 
+/// A pod in the network of its node has the ports that its containers open; templates do not say so.
+fn host_ports(spec: &mut Value) {
+    if spec["hostNetwork"] != true {
+        return;
+    }
+    for list in ["containers", "initContainers"] {
+        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            for port in container.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+                if port["hostPort"].is_null() {
+                    port["hostPort"] = port["containerPort"].clone();
+                }
+            }
+        }
+    }
+}
+
 fn default_pod_spec(spec: &mut Value) {
     if !spec.is_object() {
         return;
     }
-    for list in ["containers", "initContainers"] {
+    for list in ["containers", "initContainers", "ephemeralContainers"] {
         for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
             default_container(container);
         }
@@ -54,22 +70,18 @@ fn default_container(container: &mut Value) {
     }
 }
 
-/// In the network of the host a port of a pod is one of the host; templates say so only if they were asked to.
-fn default_host_ports(spec: &mut Value) {
-    for list in ["containers", "initContainers"] {
-        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-            for port in container.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
-                if port["hostPort"].is_null() {
-                    port["hostPort"] = port["containerPort"].clone();
-                }
-            }
-        }
+/// Defaults of a PodTemplate.
+pub(super) fn default_template(object: &mut Value) {
+    if let Some(spec) = object["template"].get_mut("spec") {
+        default_pod_spec(spec);
     }
 }
 
 /// Defaults of Deployments and their like.
 pub(super) fn default_workload(plural: &str, object: &mut Value) {
-    default_pod_spec(&mut object["spec"]["template"]["spec"]);
+    if object["spec"]["template"].is_object() {
+        default_pod_spec(&mut object["spec"]["template"]["spec"]);
+    }
     if !object["spec"].is_object() {
         return;
     }
@@ -95,10 +107,17 @@ pub(super) fn default_workload(plural: &str, object: &mut Value) {
                 fill(&mut strategy["rollingUpdate"], &[("maxSurge", json!(0)), ("maxUnavailable", json!(1))]);
             }
         }
+        "jobs" => super::jobs::default(object),
+        "replicationcontrollers" => default_controller(object),
         "statefulsets" => {
             let retain = json!("Retain");
             let kept = &mut object["spec"]["persistentVolumeClaimRetentionPolicy"];
             fill(kept, &[("whenDeleted", retain.clone()), ("whenScaled", retain)]);
+            let claims = object["spec"].get_mut("volumeClaimTemplates").and_then(Value::as_array_mut);
+            for claim in claims.into_iter().flatten() {
+                fill(claim, &[("apiVersion", json!("v1")), ("kind", json!("PersistentVolumeClaim"))]);
+                volumes::default_claim(claim);
+            }
             let strategy = &mut object["spec"]["updateStrategy"];
             if strategy["type"].is_null() {
                 strategy["type"] = json!("RollingUpdate");
@@ -108,6 +127,21 @@ pub(super) fn default_workload(plural: &str, object: &mut Value) {
             }
         }
         _ => {}
+    }
+}
+
+/// A ReplicationController is about the pods that it makes, and is labelled as they are, if it does not say otherwise.
+fn default_controller(object: &mut Value) {
+    let labels = object["spec"]["template"]["metadata"]["labels"].clone();
+    let empty = |value: &Value| value.as_object().is_none_or(Map::is_empty);
+    if empty(&labels) {
+        return;
+    }
+    if empty(&object["spec"]["selector"]) {
+        object["spec"]["selector"] = labels.clone();
+    }
+    if empty(&object["metadata"]["labels"]) {
+        object["metadata"]["labels"] = labels;
     }
 }
 
@@ -145,7 +179,7 @@ pub(super) fn readmit(pod: &mut Value, current: &Value) {
     }
 }
 
-fn quality(pod: &Value) -> &'static str {
+pub(super) fn quality(pod: &Value) -> &'static str {
     let containers: Vec<&Value> = ["containers", "initContainers"]
         .iter()
         .flat_map(|list| pod["spec"][*list].as_array().into_iter().flatten())

@@ -170,7 +170,7 @@ fn streams(query: &Query) -> String {
 
 fn ports(query: &Query) -> String {
     let mut out = form_urlencoded::Serializer::new(String::new());
-    for port in query.all("ports") {
+    for port in query.all("ports").into_iter().flat_map(|ports| ports.split(',')) {
         out.append_pair("port", port);
     }
     after_question_mark(out.finish())

@@ -4,17 +4,17 @@
 //! The list is the difference between the discovery documents of both; it shrinks when a kind moves to `builtin.txt`.
 //! Definitions are looked up first, so a custom resource of the same name wins.
 
-use super::{Resource, group_version};
+use super::group_version;
 use crate::failure::Failure;
 
 /// Group, versions, resources.
 const RESOURCES: [(&str, &[&str], &[&str]); 10] = [
-    ("", &["v1"], &["componentstatuses", "podtemplates"]),
+    ("", &["v1"], &["componentstatuses"]),
     ("apiregistration.k8s.io", &["v1"], &["apiservices"]),
     ("autoscaling", &["v2", "v1"], &["horizontalpodautoscalers"]),
     ("batch", &["v1"], &["cronjobs"]),
     ("certificates.k8s.io", &["v1"], &["certificatesigningrequests"]),
-    ("networking.k8s.io", &["v1"], &["ingressclasses", "ingresses", "ipaddresses", "servicecidrs"]),
+    ("networking.k8s.io", &["v1"], &["ipaddresses", "servicecidrs"]),
     ("storage.k8s.io", &["v1"], &["csistoragecapacities", "volumeattachments", "volumeattributesclasses"]),
     (
         "admissionregistration.k8s.io",
@@ -29,9 +29,6 @@ const RESOURCES: [(&str, &[&str], &[&str]); 10] = [
     ("resource.k8s.io", &["v1"], &["deviceclasses", "resourceclaims", "resourceclaimtemplates", "resourceslices"]),
     ("flowcontrol.apiserver.k8s.io", &["v1"], &["flowschemas", "prioritylevelconfigurations"]),
 ];
-
-/// Subresources of what is served here: group, resource, subresource.
-const SUBRESOURCES: [(&str, &str, &str); 2] = [("", "pods", "ephemeralcontainers"), ("", "pods", "resize")];
 
 /// Paths that are no resources; each also stands for what is below it.
 const PATHS: [&str; 4] = ["/.well-known/openid-configuration", "/debug", "/metrics", "/openid/v1/jwks"];
@@ -49,12 +46,6 @@ pub fn group(group: &str, version: &str) -> Option<Failure> {
     let found = known.any(|(_, versions, _)| version.is_empty() || versions.contains(&version));
     let name = if version.is_empty() { group.to_owned() } else { group_version(group, version) };
     found.then(|| Failure::unsupported(&format!("the API group {name}")))
-}
-
-/// The refusal of a subresource that is not served here, if a real server has it.
-pub fn subresource(resource: &Resource, name: &str) -> Option<Failure> {
-    let asked = (resource.group.as_str(), resource.plural.as_str(), name);
-    SUBRESOURCES.contains(&asked).then(|| Failure::unsupported(&format!("{}/{name}", resource.plural)))
 }
 
 /// The refusal of a path that is no resource, if a real server has it.

@@ -34,10 +34,6 @@ fn nothing_in_the_list_is_served() {
             );
         }
     }
-    for (group, plural, name) in SUBRESOURCES {
-        let resource = registry.find(group, "v1", plural).unwrap();
-        assert!(resource.subresource(name).is_none(), "{plural}/{name} is served: take it out");
-    }
 }
 
 #[tokio::test]
@@ -48,10 +44,8 @@ async fn what_a_real_server_has_is_refused_with_the_way_out() {
         ("GET", "/apis/flowcontrol.apiserver.k8s.io/v1/watch/flowschemas", "flowschemas of flowcontrol"),
         ("DELETE", "/apis/apiregistration.k8s.io/v1/apiservices/v1.apps", "apiservices of apiregistration"),
         ("POST", "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations", "validatingwebhook"),
-        ("GET", "/api/v1/namespaces/default/podtemplates", "podtemplates of v1"),
+        ("GET", "/api/v1/componentstatuses", "componentstatuses of v1"),
         ("GET", "/apis/storage.k8s.io/v1/volumeattachments/x/status", "volumeattachments of storage.k8s.io/v1"),
-        ("PATCH", "/api/v1/namespaces/default/pods/p/ephemeralcontainers", "pods/ephemeralcontainers"),
-        ("GET", "/api/v1/namespaces/default/pods/p/resize", "pods/resize"),
         ("GET", "/apis/resource.k8s.io", "API group resource.k8s.io"),
         ("GET", "/apis/resource.k8s.io/v1", "API group resource.k8s.io/v1"),
         ("GET", "/metrics", "the path /metrics"),

@@ -193,7 +193,7 @@ fn builtin_schema(node: &Node) -> Value {
     let mut schema = Map::new();
     let mut set = |name: &str, value: Value| drop(schema.insert(name.into(), value));
     if !node.description.is_empty() {
-        set("description", json!(node.description));
+        set("description", json!(format!("{}{}", node.description, node.choices_about)));
     }
     let type_ = match node.type_ {
         Type::Object => "object",
@@ -213,8 +213,13 @@ fn builtin_schema(node: &Node) -> Value {
     if !node.format.is_empty() {
         set("format", json!(node.format));
     }
-    if !node.required.is_empty() {
-        set("required", json!(node.required));
+    if !node.choices.is_empty() {
+        set("enum", json!(node.choices));
+    }
+    // Every object has metadata, whoever writes it.
+    let required: Vec<&String> = node.required.iter().filter(|name| *name != "metadata").collect();
+    if !required.is_empty() {
+        set("required", json!(required));
     }
     if !node.fields.is_empty() {
         let fields: Map<String, Value> =
@@ -247,7 +252,7 @@ fn field_schema(node: &Node) -> Value {
     // Beside a reference nothing else counts, so what belongs to the field stands around it.
     let mut schema = json!({"allOf": [{"$ref": format!("{REFERENCE}{name}")}]});
     if !node.description.is_empty() {
-        schema["description"] = json!(node.description);
+        schema["description"] = json!(format!("{}{}", node.description, node.choices_about));
     }
     schema
 }

@@ -15,6 +15,9 @@ use super::{ListType, Node, Type};
 pub const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 const MERGES: &str = include_str!("merges.txt");
+const WORDS: &str = include_str!("words.txt");
+/// Begins the part of a description that is about the values of a field.
+const CHOICES: &str = "\n\nPossible enum values:";
 
 /// All built-in types by name, such as `io.k8s.api.core.v1.Service`.
 pub fn types() -> &'static BTreeMap<Arc<str>, Arc<Node>> {
@@ -27,6 +30,9 @@ pub fn types() -> &'static BTreeMap<Arc<str>, Arc<Node>> {
             types.insert(Arc::from(name), node);
         }
         overlay(&mut types);
+        for line in lines_of(WORDS) {
+            describe(&mut types, line);
+        }
         types.into_iter().map(|(name, node)| (name, Arc::new(node))).collect()
     })
 }
@@ -48,7 +54,8 @@ fn definitions() -> serde_json::Map<String, Value> {
         api::authentication::v1::TokenRequest, api::authorization::v1::LocalSubjectAccessReview,
         api::authorization::v1::SelfSubjectAccessReview, api::authorization::v1::SelfSubjectRulesReview,
         api::authorization::v1::SubjectAccessReview, api::autoscaling::v1::Scale, api::batch::v1::Job,
-        api::networking::v1::NetworkPolicy, api::policy::v1::PodDisruptionBudget, api::policy::v1::Eviction,
+        api::core::v1::PodTemplate,
+        api::networking::v1::Ingress, api::networking::v1::IngressClass, api::networking::v1::NetworkPolicy, api::policy::v1::PodDisruptionBudget, api::policy::v1::Eviction,
         api::rbac::v1::ClusterRoleBinding, api::rbac::v1::ClusterRole, api::rbac::v1::RoleBinding, api::rbac::v1::Role,
         api::storage::v1::CSIDriver, api::storage::v1::CSINode, api::storage::v1::StorageClass,
         api::scheduling::v1::PriorityClass, api::coordination::v1::Lease, api::node::v1::RuntimeClass,
@@ -128,13 +135,13 @@ pub fn convert(schema: &Value) -> Node {
 
 /// Applies the table. A line that names nothing known is a mistake that the test of this module finds.
 fn overlay(types: &mut BTreeMap<Arc<str>, Node>) {
-    for line in lines() {
+    for line in lines_of(MERGES) {
         apply_line(types, line);
     }
 }
 
-fn lines() -> impl Iterator<Item = &'static str> {
-    MERGES.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
+fn lines_of(table: &'static str) -> impl Iterator<Item = &'static str> {
+    table.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
 fn apply_line(types: &mut BTreeMap<Arc<str>, Node>, line: &str) -> Option<()> {
@@ -150,6 +157,26 @@ fn apply_line(types: &mut BTreeMap<Arc<str>, Node>, line: &str) -> Option<()> {
     }
     for rule in rules.split_whitespace() {
         apply_rule(node, rule)?;
+    }
+    Some(())
+}
+
+/// Applies a line of the table of words.
+fn describe(types: &mut BTreeMap<Arc<str>, Node>, line: &str) -> Option<()> {
+    let (path, rest) = line.split_once(' ')?;
+    // The values are JSON without spaces.
+    let (choices, rest) = rest.split_once(' ')?;
+    let (how, text) = rest.split_once(' ')?;
+    let (type_name, field) = path.split_once(':')?;
+    let node = types.get_mut(full_name(type_name).as_str())?.fields.get_mut(field)?;
+    let text: String = serde_json::from_str(text).ok()?;
+    let whole = if how == "=" { text } else { format!("{}{text}", node.description) };
+    let about = whole.find(CHOICES).unwrap_or(whole.len());
+    (node.description, node.choices_about) = (whole[..about].to_owned(), whole[about..].to_owned());
+    let choices: Vec<Value> = serde_json::from_str(choices).ok()?;
+    match &mut node.items {
+        Some(item) => item.choices = choices,
+        None => node.choices = choices,
     }
     Some(())
 }
@@ -176,6 +203,8 @@ fn apply_rule(node: &mut Node, rule: &str) -> Option<()> {
         "zero" => node.zero = Some(serde_json::from_str(value).ok()?),
         "omitzero" => node.omit_zero = true,
         "micro" => node.micro = true,
+        "optional" => node.required.retain(|name| name != value),
+        "required" => node.required.push(value.to_owned()),
         _ => return None,
     }
     Some(())

@@ -6,8 +6,11 @@ use super::*;
 fn every_line_names_a_known_field_and_rule() {
     let mut types: BTreeMap<Arc<str>, Node> =
         types().iter().map(|(name, node)| (Arc::clone(name), Node::clone(node))).collect();
-    for line in lines() {
+    for line in lines_of(MERGES) {
         assert!(apply_line(&mut types, line).is_some(), "{line}");
+    }
+    for line in lines_of(WORDS) {
+        assert!(describe(&mut types, line).is_some(), "{line}");
     }
 }
 

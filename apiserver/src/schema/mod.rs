@@ -93,6 +93,10 @@ pub struct Node {
     pub preserve_unknown: bool,
     /// The object is a whole Kubernetes object.
     pub embedded: bool,
+    /// The words that it may be, as clients are told; empty if that is open.
+    pub choices: Vec<Value>,
+    /// What clients are told of each of them; tables do not repeat it.
+    pub choices_about: String,
     /// `format` of the schema.
     pub format: String,
     /// Description, as `explain` and tables show it.

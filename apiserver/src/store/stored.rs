@@ -2,12 +2,11 @@
 //! those that were read last as trees.
 
 use std::collections::{HashMap, VecDeque};
-use std::fmt::Write;
 use std::sync::Arc;
 
 use serde_json::Value;
 
-/// One version of an object, as compact JSON: type and version first, then the other names, sorted.
+/// One version of an object, as compact JSON in the order of the real server: kind and version first.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Stored {
     /// The revision that made this version; it identifies it.
@@ -19,46 +18,13 @@ pub struct Stored {
 impl Stored {
     /// Keeps an object whose `metadata.resourceVersion` is `revision`.
     pub(super) fn new(revision: u64, object: &Value) -> Self {
-        Self { revision, text: print(object).into_boxed_str() }
+        Self { revision, text: crate::body::order::text(object).into_boxed_str() }
     }
 
     /// The object as a tree.
     pub fn parse(&self) -> Value {
         // It was printed from a tree, and a log is checked when it is read; null is what a missing object looks like.
         serde_json::from_str(&self.text).unwrap_or_default()
-    }
-}
-
-/// Names that stand first, so that a list can leave them out.
-const FIRST: [&str; 2] = ["apiVersion", "kind"];
-
-fn print(object: &Value) -> String {
-    let Some(fields) = object.as_object() else { return object.to_string() };
-    let first = FIRST.iter().filter_map(|name| fields.get_key_value(*name));
-    let others = fields.iter().filter(|(name, _)| !FIRST.contains(&name.as_str()));
-    let mut text = String::with_capacity(2048);
-    for (name, value) in first.chain(others) {
-        text.push(if text.is_empty() { '{' } else { ',' });
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{}:{value}", Quoted(name));
-    }
-    if text.is_empty() {
-        text.push('{');
-    }
-    text.push('}');
-    text
-}
-
-/// A name as JSON.
-struct Quoted<'a>(&'a str);
-
-impl std::fmt::Display for Quoted<'_> {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
-        match self.0.bytes().all(plain) {
-            true => write!(out, "\"{}\"", self.0),
-            false => out.write_str(&Value::from(self.0).to_string()),
-        }
     }
 }
 

@@ -25,7 +25,9 @@ impl Columns {
     /// What the table or the definition says; Name comes first, and Age last if nothing places it.
     pub fn of(resource: &Resource) -> Self {
         let mut columns = Self { names: Vec::new(), definitions: Vec::new() };
-        columns.push("Name", "string", "name", &described(resource, "metadata.name"), 0);
+        // The name of a Scale is that of something else.
+        let format = if resource.kind == "Scale" { "" } else { "name" };
+        columns.push("Name", "string", format, &described(resource, "metadata.name"), 0);
         match &resource.custom {
             Some(custom) => match &custom.columns {
                 Some(list) => list.as_array().into_iter().flatten().for_each(|column| columns.push_custom(column)),
@@ -82,7 +84,8 @@ impl Columns {
             self.names.swap_remove(0);
             self.definitions.remove(0);
             self.names = self.definitions.iter().map(|d| d["name"].as_str().unwrap_or_default().to_owned()).collect();
-        } else if !self.names.iter().any(|name| name == "Age" || name == "Created At") {
+        } else if resource.kind != "PodTemplate" && !self.names.iter().any(|name| name == "Age" || name == "Created At")
+        {
             self.push("Age", "string", "", &described(resource, "metadata.creationTimestamp"), 0);
         }
     }

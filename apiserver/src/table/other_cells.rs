@@ -29,6 +29,12 @@ pub(super) fn cell(kind: &str, o: &Value, column: &str, now: Timestamp) -> Value
             let owner = owners.find(|owner| owner["controller"] == true);
             json!(owner.map_or_else(|| NONE.into(), controller))
         }
+        ("PodTemplate", _) => json!(pod_template(&o["template"], column)),
+        ("Ingress", _) => json!(ingress(spec, status, column)),
+        ("IngressClass", "Controller") => json!(text(&spec["controller"])),
+        ("IngressClass", _) => json!(parameters(&spec["parameters"])),
+        ("Scale", "Desired") => json!(number(&spec["replicas"])),
+        ("Scale", _) => json!(number(&status["replicas"])),
         ("NetworkPolicy", _) => json!(selector(&spec["podSelector"])),
         ("PodDisruptionBudget", "Min Available") => json!(or(text(&spec["minAvailable"]), "N/A")),
         ("PodDisruptionBudget", "Max Unavailable") => json!(or(text(&spec["maxUnavailable"]), "N/A")),
@@ -46,6 +52,44 @@ pub(super) fn cell(kind: &str, o: &Value, column: &str, now: Timestamp) -> Value
         ("PersistentVolumeClaim" | "PersistentVolume", _) => json!(volume(kind, o, column)),
         _ => Value::Null,
     }
+}
+
+fn pod_template(template: &Value, column: &str) -> String {
+    let containers = list(&template["spec"]["containers"]);
+    match column {
+        "Containers" => joined(containers.map(|c| text(&c["name"]))),
+        "Images" => joined(containers.map(|c| text(&c["image"]))),
+        _ => labels(&template["metadata"]["labels"]),
+    }
+}
+
+fn ingress(spec: &Value, status: &Value, column: &str) -> String {
+    match column {
+        "Class" => or(text(&spec["ingressClassName"]), NONE),
+        "Hosts" => {
+            let hosts: Vec<String> =
+                list(&spec["rules"]).map(|rule| text(&rule["host"])).filter(|host| !host.is_empty()).collect();
+            match hosts.len() {
+                0 => "*".into(),
+                1..=3 => hosts.join(","),
+                more => format!("{} + {} more...", hosts[..3].join(","), more - 3),
+            }
+        }
+        "Address" => {
+            joined(list(&status["loadBalancer"]["ingress"]).map(|i| or(text(&i["ip"]), &text(&i["hostname"]))))
+        }
+        _ if list(&spec["tls"]).next().is_some() => "80, 443".into(),
+        _ => "80".into(),
+    }
+}
+
+fn parameters(parameters: &Value) -> String {
+    if !parameters.is_object() {
+        return NONE.into();
+    }
+    let (kind, group) = (text(&parameters["kind"]), text(&parameters["apiGroup"]));
+    let kind = if group.is_empty() { kind } else { format!("{kind}.{group}") };
+    format!("{kind}/{}", text(&parameters["name"]))
 }
 
 /// The first few addresses with their ports.

@@ -15,6 +15,15 @@ use crate::state::State;
 /// Names that may be tried for `generateName`.
 const NAME_ATTEMPTS: usize = 8;
 
+/// What an insertion must know beside the object.
+#[derive(Clone, Copy)]
+pub struct Terms {
+    /// Whether nothing is stored.
+    pub dry_run: bool,
+    /// See [`kinds::is_bare`].
+    pub bare: bool,
+}
+
 /// Creates the object in the body.
 pub fn create(state: &mut State, call: &Call) -> Outcome<Written> {
     let options = WriteOptions::parse(&call.query, "CreateOptions", &call.user_agent)?;
@@ -23,11 +32,12 @@ pub fn create(state: &mut State, call: &Call) -> Outcome<Written> {
     let mut warnings = decoded.warnings;
     let made = (|| {
         adopt_namespace(&mut object, call)?;
+        let terms = Terms { dry_run: options.dry_run, bare: kinds::is_bare(&call.resource, &object) };
         wipe(&mut object);
         finish(&mut object, call);
         let base = zero(call);
         managed::update(&base, &mut object, &call.write(&options, false, state.now()), true);
-        insert(state, call, object, options.dry_run)
+        insert(state, call, object, terms)
     })();
     let stored = made.map_err(|failure| failure.after(&warnings))?;
     warnings.extend(kinds::warnings(&call.resource, &stored, None));
@@ -103,7 +113,8 @@ fn adopt_namespace(object: &mut Value, call: &Call) -> Outcome<()> {
 }
 
 /// Admits, identifies, validates and stores a new object; `call.target.name` is not looked at.
-pub fn insert(state: &mut State, call: &Call, mut object: Value, dry_run: bool) -> Outcome<Value> {
+pub fn insert(state: &mut State, call: &Call, mut object: Value, terms: Terms) -> Outcome<Value> {
+    let Terms { dry_run, bare } = terms;
     let resource = &call.resource;
     admit_namespace(state, call, &object)?;
     if resource.custom.as_ref().is_some_and(|custom| custom.terminating) {
@@ -113,7 +124,7 @@ pub fn insert(state: &mut State, call: &Call, mut object: Value, dry_run: bool) 
     let revision = meta(&object, "resourceVersion").to_owned();
     admission::create(state, call, &mut object)?;
     identify(state, call, &mut object);
-    kinds::prepare_create(resource, &mut object);
+    kinds::prepare_create(resource, &mut object, bare);
     kinds::allocate(state, resource, &mut object, None, dry_run)?;
     let errors = kinds::validate(resource, "", &object, None);
     if !errors.is_empty() {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::read::{list_body, page};
 use super::update::ready_to_go;
-use super::{Call, in_version, meta};
+use super::{Call, Written, in_version, meta};
 use crate::admission;
 use crate::body::{json_error, parse_json, parse_yaml, protobuf, type_meta_error, unsupported_body};
 use crate::failure::{Failure, FieldError, Outcome};
@@ -29,9 +29,12 @@ struct Options {
 }
 
 /// Deletes the object, or marks it if something holds it.
-pub fn delete(state: &mut State, call: &Call) -> Outcome<Value> {
+pub fn delete(state: &mut State, call: &Call) -> Outcome<Written> {
     let options = read_options(call)?;
-    delete_by(state, call, &options)
+    let unsaid = options.policy.is_none() && options.orphan.is_none();
+    let warning = kinds::delete_warning(&call.resource).filter(|_| unsaid);
+    let object = delete_by(state, call, &options)?;
+    Ok(Written { code: 200, object, warnings: warning.map(str::to_owned).into_iter().collect() })
 }
 
 /// Deletes with the DeleteOptions of an eviction.
@@ -165,7 +168,7 @@ fn mark_or_remove(state: &mut State, call: &Call, live: &Arc<Value>, options: &O
     }
     let key = State::key(resource, meta(live, "namespace"), meta(live, "name"));
     let mut object = Value::clone(live);
-    let finalizers = finalizers_after(&object, options);
+    let finalizers = finalizers_after(&object, options, kinds::orphans(resource));
     let Some(metadata) = object["metadata"].as_object_mut() else { return Ok((object, false)) };
     if finalizers.is_empty() {
         metadata.remove("finalizers")
@@ -244,12 +247,14 @@ pub fn end_all(state: &mut State, storage: &Arc<str>) -> Outcome<()> {
     Ok(())
 }
 
-fn finalizers_after(object: &Value, options: &Options) -> Vec<String> {
+/// `orphans` is what the kind does if nothing is said.
+fn finalizers_after(object: &Value, options: &Options, orphans: bool) -> Vec<String> {
     let list = object["metadata"]["finalizers"].as_array().into_iter().flatten();
     let mut list: Vec<String> = list.filter_map(Value::as_str).map(str::to_owned).collect();
     let wanted = match (options.policy.as_deref(), options.orphan) {
         (Some("Foreground"), _) => Some("foregroundDeletion"),
         (Some("Orphan"), _) | (None, Some(true)) => Some("orphan"),
+        (None, None) if orphans && !list.iter().any(|name| name == "foregroundDeletion") => Some("orphan"),
         (None, None) => return list,
         _ => None,
     };

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::create::{finish, insert, zero};
+use super::create::{Terms, finish, insert, zero};
 use super::spelled::spelled;
 use super::update::{check_names, replace};
 use super::{Call, Written, in_version};
+use crate::body::order;
 use crate::body::{check_fields, check_kind, go_syntax_error, parse_json, parse_yaml};
 use crate::failure::{Failure, FieldError, Outcome};
 use crate::fields::{managed, typed};
@@ -77,6 +78,8 @@ fn misfit(object: &Value, call: &Call, failure: &Failure) -> Failure {
             let why = unconvertible(why);
             FieldError::invalid("patch", &json!(as_go_prints(&patch)), &why)
         }
+        // Custom resources have no other order than that of names.
+        _ if call.resource.custom.is_some() => FieldError::invalid("patch", &json!(order::text(object)), why),
         _ => FieldError::invalid("patch", &json!(spelled(object, &patch)), why),
     };
     let mut failure = Failure::invalid("", "", "", &[error]);
@@ -127,8 +130,11 @@ fn as_go_prints(value: &Value) -> String {
 /// Applies a JSON, merge or strategic merge patch to an object of this schema.
 pub(super) fn change(object: &mut Value, call: &Call, schema: &Node) -> Outcome<()> {
     let undecodable = |error: String| Failure::bad_request(format!("error decoding patch: {error}"));
-    let patch: Value =
-        serde_json::from_slice(&call.body).map_err(|error| undecodable(go_syntax_error(&call.body, &error)))?;
+    let strategic = call.media_type == "application/strategic-merge-patch+json";
+    let patch: Value = serde_json::from_slice(&call.body).map_err(|error| {
+        let why = go_syntax_error(&call.body, &error);
+        if strategic { Failure::bad_request(why) } else { undecodable(why) }
+    })?;
     let operations = call.media_type == "application/json-patch+json";
     let got = match &patch {
         Value::Array(_) if !operations => "array",
@@ -204,10 +210,11 @@ fn apply_patch(state: &mut State, call: &Call, options: &WriteOptions) -> Outcom
     merged["kind"] = json!(call.resource.kind);
     let ignored = if call.resource.custom.is_some() { Validation::Ignore } else { options.validation };
     let warnings = check_fields(&mut merged, Vec::new(), &call.resource, &call.resource.kind, ignored)?;
+    let terms = Terms { dry_run: options.dry_run, bare: crate::kinds::is_bare(&call.resource, &merged) };
     finish(&mut merged, call);
     let (code, stored) = match live {
         Some(live) => (200, commit(state, call, &live, merged, options)),
-        None => (201, insert(state, call, merged, options.dry_run)),
+        None => (201, insert(state, call, merged, terms)),
     };
     let object = stored.map_err(|failure| failure.after(&warnings))?;
     Ok(Written { code, object, warnings })

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::read::{Page, list_metadata};
+use crate::body::order;
 use crate::registry::Resource;
 use crate::store::Stored;
 
@@ -21,7 +22,7 @@ const PIECE: usize = 64 << 10;
 
 /// The beginning that the stored text of a resource's objects has.
 pub struct Form {
-    /// `{"apiVersion":"v1","kind":"Service",`
+    /// `{"kind":"Service","apiVersion":"v1",`
     head: String,
 }
 
@@ -29,7 +30,7 @@ impl Form {
     /// That of a resource; nothing if its objects are not shown as they are kept.
     pub fn of(resource: &Resource) -> Option<Self> {
         let plain = resource.custom.is_none() && resource.plural != "events";
-        let head = || format!("{{\"apiVersion\":\"{}\",\"kind\":\"{}\",", resource.api_version(), resource.kind);
+        let head = || format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",", resource.kind, resource.api_version());
         plain.then(|| Self { head: head() })
     }
 
@@ -47,6 +48,7 @@ impl Form {
     pub fn list(self, resource: &Resource, page: &Page) -> Option<ListText> {
         let begin = format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",", resource.list_kind, resource.api_version());
         let metadata = list_metadata(resource, page.revision, page.more.clone(), page.remaining);
+        let metadata = order::typed(&metadata, "meta.v1.ListMeta");
         let begin = format!("{begin}\"metadata\":{metadata},\"items\":[");
         let mut length = begin.len() + END.len() + page.items.len().saturating_sub(1);
         for stored in &page.items {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::create::{finish, insert, zero};
+use super::create::{Terms, finish, insert, zero};
 use super::{Call, Written, in_version, meta, parse_revision, same};
 use crate::admission;
 use crate::body::read_object;
@@ -27,12 +27,13 @@ pub fn update(state: &mut State, call: &Call) -> Outcome<Written> {
 fn update_to(state: &mut State, call: &Call, mut object: Value, options: &WriteOptions) -> Outcome<Written> {
     check_named(&object, call)?;
     check_names(&mut object, call)?;
+    let terms = Terms { dry_run: options.dry_run, bare: kinds::is_bare(&call.resource, &object) };
     finish(&mut object, call);
     let live = match state.read(&call.resource, call.namespace(), &call.target.name) {
         Ok(live) => live,
         Err(_) if call.target.subresource.is_empty() && kinds::may_create_on_update(&call.resource) => {
             managed::update(&zero(call), &mut object, &call.write(options, false, state.now()), true);
-            let stored = insert(state, call, object, options.dry_run)?;
+            let stored = insert(state, call, object, terms)?;
             return Ok(Written { code: 201, object: stored, warnings: Vec::new() });
         }
         Err(missing) => return Err(missing),
@@ -95,9 +96,16 @@ pub fn replace(
     check_preconditions(call, &current, &object, call.media_type.contains("patch"))?;
     restore(&current, &mut object);
     if let Some(options) = booked {
-        managed::update(&current, &mut object, &call.write(options, false, state.now()), false);
+        let patched = call.media_type.contains("patch");
+        let seen = kinds::seen_by_updates(resource, &current).filter(|_| !patched);
+        managed::update(
+            seen.as_ref().unwrap_or(&current),
+            &mut object,
+            &call.write(options, false, state.now()),
+            false,
+        );
     }
-    kinds::prepare_update(resource, &call.target.subresource, &mut object, &current);
+    kinds::prepare_update(resource, &call.target.subresource, &mut object, &current, &state.now());
     admission::update(state, call, &object, &current)?;
     if call.target.subresource.is_empty() {
         kinds::allocate(state, resource, &mut object, Some(&current), dry_run)?;

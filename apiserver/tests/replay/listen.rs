@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use apiserver::auth::User;
 use apiserver::{ApiServer, Options};
 use http::Request;
 use hyper::body::Incoming;
@@ -11,6 +12,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::net::TcpListener;
+
+/// Who brings nothing is the administrator, called as the recorded one: kubectl sends no token over plain HTTP.
+fn known(request: &mut Request<Incoming>) {
+    let user = User::new("admin", &["system:masters"]);
+    request.extensions_mut().insert(User { uid: "admin".into(), ..user });
+}
 
 /// A fresh server on loopback; it ends with the runtime. The answer is a kubeconfig in the folder.
 pub(crate) async fn ours(dir: &Path) -> Result<PathBuf> {
@@ -20,8 +27,9 @@ pub(crate) async fn ours(dir: &Path) -> Result<PathBuf> {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let server = server.clone();
-            let service = service_fn(move |request: Request<Incoming>| {
+            let service = service_fn(move |mut request: Request<Incoming>| {
                 let server = server.clone();
+                known(&mut request);
                 async move { Ok::<_, Infallible>(server.handle(request).await) }
             });
             let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);

@@ -77,6 +77,8 @@ impl Kubectl {
             let mut command = Command::new("timeout");
             command.args(["60", "bash", "-c", line]).current_dir(files).stdin(Stdio::null()).env_clear();
             command.env("PATH", format!("{}/bin:/usr/local/bin:/usr/bin:/bin", home.display()));
+            // It lives too short to gain from collecting what it leaves, or from threads.
+            command.env("GOGC", "off").env("GOMAXPROCS", "1");
             command.env("HOME", home).env("KUBECACHEDIR", home.join("cache")).env("KUBECONFIG", kubeconfig);
             let output = command.env("LC_ALL", "C").env("EDITOR", "false").output().context("running bash")?;
             if !retry || output.status.success() || begun.elapsed() > RETRY {
@@ -104,7 +106,10 @@ impl Normal {
             (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?( ?[+-]\d{4})?Z?", "<time>"),
             (r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d \w{3} \d{4} \d\d:\d\d:\d\d [+-]\d{4}", "<time>"),
             (r"^[EWI]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ ", "<log> "),
-            (r#"(resourceVersion"?: *")\d+"#, "$1<rv>"),
+            (r#"(resourceVersion\\*"?: *\\*")\d+"#, "$1<rv>"),
+            (r"(resource version to be \d+, was )\d+", "$1<rv>"),
+            (r"kubectl-edit-\d+", "kubectl-edit"),
+            (r"/[\w./-]*/transcript-[0-9a-f]{16}", "<home>"),
             (r"(Resource Version: +)\d+", "$1<rv>"),
             (r"/tmp/(LIVE|MERGED)-\d+", "/tmp/$1"),
             (r"https?://127\.[\d.]+:\d+", "<server>"),

@@ -1,5 +1,6 @@
 //! The scheduler: finds a node for each pod that has none, one pod after the other, and says why there is none.
 
+mod claims;
 pub(crate) mod fit;
 mod preemption;
 pub(crate) mod quantity;
@@ -13,10 +14,9 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::cache::{Cache, Change, Key};
-use super::claims;
 use super::client::{Client, Refused};
 use super::events::Recorder;
-use super::kind::{CLAIMS, NAMESPACES, NODES, PODS};
+use super::kind::{NAMESPACES, NODES, PERSISTENT_VOLUME_CLAIMS, PODS};
 use super::object::{condition, generation, is_terminating, list, name, namespace, text, uid};
 use super::pods::{disruption, end, is_finished, patch_status};
 use super::queue::Queue;
@@ -81,8 +81,8 @@ fn note(cache: &Cache, queue: &Queue<Key>, change: &Change) {
         }
     } else if change.is(&NODES) && change.after.is_some() && node_changed(change) {
         waiting().for_each(|pod| queue.add(Key::of(&pod)));
-    } else if change.is(&CLAIMS) {
-        waiting().filter(|pod| claims::used_by(pod).next().is_some()).for_each(|pod| queue.add(Key::of(&pod)));
+    } else if change.is(&PERSISTENT_VOLUME_CLAIMS) {
+        waiting().filter(|pod| super::storage::claims(pod).next().is_some()).for_each(|pod| queue.add(Key::of(&pod)));
     }
 }
 

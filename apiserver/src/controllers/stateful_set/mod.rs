@@ -14,7 +14,7 @@ use super::cache::{Cache, Change, Key};
 use super::client::{Client, DeleteOptions, PatchType, Refused};
 use super::events::Recorder;
 use super::history::{History, template};
-use super::kind::{CLAIMS, CONTROLLER_REVISIONS, PODS, STATEFUL_SETS};
+use super::kind::{CONTROLLER_REVISIONS, PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS};
 use super::object::{controller_of, is_terminating, label, labels, name, namespace, selects, text};
 use super::pods::{claim, min_ready, owner_of};
 use super::queue::Queue;
@@ -138,9 +138,9 @@ impl Controller {
 
     async fn create(&self, set: &Value, pod: &Value) -> Result<(), Refused> {
         for wanted in claims::of(set, pod) {
-            if self.cache.get(&CLAIMS, namespace(set), name(&wanted)).is_none() {
+            if self.cache.get(&PERSISTENT_VOLUME_CLAIMS, namespace(set), name(&wanted)).is_none() {
                 let what = format!("Claim {} Pod {} in StatefulSet {}", name(&wanted), name(pod), name(set));
-                match self.client.create(&CLAIMS, &wanted).await {
+                match self.client.create(&PERSISTENT_VOLUME_CLAIMS, &wanted).await {
                     Err(refused) if refused.is_already_exists() => {}
                     made => self.say(set, "create", &what, "success", made.map(drop))?,
                 }
@@ -185,9 +185,11 @@ impl Controller {
     /// Lets claims of a pod go with the set or with the pod, as the set wants it.
     async fn keep_claims(&self, set: &Value, pod: &Value, surplus: bool) -> Result<(), Refused> {
         for wanted in claims::of(set, pod) {
-            let Some(found) = self.cache.get(&CLAIMS, namespace(set), name(&wanted)) else { continue };
+            let Some(found) = self.cache.get(&PERSISTENT_VOLUME_CLAIMS, namespace(set), name(&wanted)) else {
+                continue;
+            };
             if let Some(kept) = claims::kept(set, pod, surplus, &found) {
-                match self.client.update(&CLAIMS, "", &kept).await {
+                match self.client.update(&PERSISTENT_VOLUME_CLAIMS, "", &kept).await {
                     Err(refused) if !refused.is_not_found() => return Err(refused),
                     _ => {}
                 }

@@ -1,5 +1,7 @@
 //! Port-forward: for each connection that a client wants into a pod a pair of SPDY streams, one for its bytes and one for
-//! what went wrong. Newer clients put the SPDY connection itself into a WebSocket.
+//! what went wrong. Newer clients put the SPDY connection itself into a WebSocket, others have channels of one.
+
+mod channels;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -20,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::Kubelet;
-use super::server::find;
+use super::server::{find, query};
 use super::spdy::{Connection, LINGER, PROTOCOL, Stream};
 use super::streams::{switch_to_spdy, wants};
 
@@ -66,14 +68,27 @@ pub(super) async fn serve(
     if wants(&parts, PROTOCOL) {
         return switch_to_spdy(&mut parts, Some(VERSION), move |connection| forward(connection, target));
     }
+    let asked = query(parts.uri.query().map(str::to_owned));
     match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
-        Ok(upgrade) => upgrade.protocols([TUNNEL]).on_upgrade(move |socket| async move {
+        Ok(upgrade) => by_socket(upgrade, &asked, target),
+        Err(refused) => refused.into_response(),
+    }
+}
+
+/// Serves a client that speaks one of the protocols of WebSockets.
+fn by_socket(upgrade: WebSocketUpgrade, asked: &[(String, String)], target: Target) -> Response {
+    let upgrade = upgrade.protocols([TUNNEL, channels::PROTOCOL]);
+    if upgrade.selected_protocol().is_none_or(|chosen| chosen.as_bytes() != channels::PROTOCOL.as_bytes()) {
+        return upgrade.on_upgrade(move |socket| async move {
             // Without its subprotocol a client speaks something else.
             if socket.protocol().is_some() {
                 tunnel(socket, target).await;
             }
-        }),
-        Err(refused) => refused.into_response(),
+        });
+    }
+    match channels::ports(asked) {
+        Ok(ports) => upgrade.on_upgrade(move |socket| channels::serve(socket, ports, target)),
+        Err(error) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     }
 }
 
