@@ -3,6 +3,7 @@
 mod limits;
 mod node_restriction;
 mod priority;
+mod runtime_class;
 mod service_account;
 
 use serde_json::Value;
@@ -33,11 +34,13 @@ pub fn create(state: &mut State, call: &Call, object: &mut Value) -> Outcome<()>
             node_restriction::create(state, call, object)?;
         }
         priority::admit(state, object)?;
+        runtime_class::admit(state, object)?;
         return limits::check(state, call, object);
     }
     if limits::concerns(call) {
         limits::check(state, call, object)?;
     }
+    priority::admit_class(state, call, object)?;
     unenforced(call)?;
     if state.access.node_restriction {
         node_restriction::create(state, call, object)?;
