@@ -20,6 +20,7 @@ use crate::audit::{Audit, Said, Sink};
 use crate::auth::access::Access;
 use crate::auth::attributes::Attributes;
 use crate::auth::keys::KeyError;
+use crate::auth::token::Tokens;
 use crate::auth::{Settings, User, gate, review, token_request};
 use crate::clock::{Chance, Clock, RuntimeClock};
 use crate::failure::{Failure, Outcome};
@@ -166,6 +167,11 @@ impl ApiServer {
         Arc::clone(&locked(&self.state).clock)
     }
 
+    /// What tokens are signed with.
+    pub(crate) fn tokens(&self) -> Arc<Tokens> {
+        Arc::clone(&locked(&self.state).access.tokens)
+    }
+
     /// What was written to a resource (`/services`, `apps/deployments`) after a revision, oldest first.
     ///
     /// # Errors
@@ -244,6 +250,7 @@ impl ApiServer {
             ["healthz" | "livez" | "readyz", ref check @ ..] if !path.ends_with('/') => {
                 return Some(Ok(health(parts[0], check, query)));
             }
+            ["openapi", "v3"] if path.ends_with('/') => return Some(Ok(nothing())),
             ["openapi", "v3", ..] if !path.ends_with('/') => {
                 return Some(Ok(self.openapi(&parts[2..], query, headers)));
             }
@@ -252,6 +259,7 @@ impl ApiServer {
                 let (media, text) = openapi::v2(accept.unwrap_or_default());
                 return Some(Ok(answer(200, media, text)));
             }
+            ["api", version] if version != "v1" => return Some(Err(Failure::no_such_resource())),
             ["version"] | ["api"] | ["apis"] | ["api", "v1"] | ["apis", _] | ["apis", _, _] => true,
             _ => false,
         };
@@ -294,11 +302,7 @@ impl ApiServer {
             ["apis", group, version] => openapi::document(&state.registry, group, version),
             _ => None,
         };
-        let Some(document) = found else {
-            let mut nothing = Response::new(Full::default().boxed_unsync());
-            *nothing.status_mut() = StatusCode::NOT_FOUND;
-            return nothing;
-        };
+        let Some(document) = found else { return nothing() };
         let etag = format!("\"{}\"", document.hash);
         let known = headers.get(IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == etag.as_bytes());
         let asked = query.get("hash");
@@ -438,6 +442,10 @@ impl ApiServer {
         if watching {
             let watch = Watch::open(&self.state, Arc::new(call), wanted.form)?;
             return Ok(stream(watch));
+        }
+        if *method == Method::GET && !collection && call.query.flag("export") {
+            let message = "the export parameter, deprecated since v1.14, is no longer supported";
+            return Err(Failure::bad_request(message));
         }
         let mut state = locked(&self.state);
         if *method == Method::GET
@@ -669,6 +677,13 @@ fn encode(code: u16, body: &Value, accepted: Accepted) -> Response<Body> {
         return answer(code, "application/yaml", Bytes::from(crate::yaml::print(body)));
     }
     json_answer(code, body)
+}
+
+/// A 404 that says no more.
+fn nothing() -> Response<Body> {
+    let mut nothing = Response::new(Full::default().boxed_unsync());
+    *nothing.status_mut() = StatusCode::NOT_FOUND;
+    nothing
 }
 
 fn text(code: StatusCode, body: &'static str) -> Response<Body> {

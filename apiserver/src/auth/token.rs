@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -70,6 +70,52 @@ pub struct Claims {
     pub sub: String,
 }
 
+/// Who makes the tokens of Secrets.
+const LASTING_ISSUER: &str = "kubernetes/serviceaccount";
+
+/// The claims of a token that a Secret holds: it is good as long as the Secret and the account are there.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Lasting {
+    iss: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/namespace")]
+    namespace: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/secret.name")]
+    secret: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.name")]
+    account: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.uid")]
+    uid: String,
+    sub: String,
+}
+
+impl Lasting {
+    /// Of an account, in a Secret.
+    pub(crate) fn new(namespace: &str, account: &str, uid: &str, secret: &str) -> Self {
+        Self {
+            iss: LASTING_ISSUER.into(),
+            namespace: namespace.into(),
+            secret: secret.into(),
+            account: account.into(),
+            uid: uid.into(),
+            sub: format!("system:serviceaccount:{namespace}:{account}"),
+        }
+    }
+
+    /// Whose token it is, if its Secret holds it and its account is there.
+    fn user(&self, state: &State, token: &str, now: Timestamp) -> Option<User> {
+        let account = Bound { name: self.account.clone(), uid: self.uid.clone() };
+        let namespace = self.namespace.as_str();
+        let key = Key { resource: "/secrets".into(), namespace: namespace.into(), name: self.secret.clone() };
+        let secret = state.store.get(&key)?;
+        let held = STANDARD.decode(secret["data"]["token"].as_str()?).ok()?;
+        let ending = secret["metadata"]["deletionTimestamp"].is_string();
+        let good = !ending && held == token.as_bytes() && is_alive(state, "/serviceaccounts", namespace, &account, now);
+        let own =
+            self.iss == LASTING_ISSUER && self.sub == format!("system:serviceaccount:{namespace}:{}", self.account);
+        (good && own).then(|| User::service_account(namespace, &self.account, self.uid.clone()))
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Header {
     alg: String,
@@ -109,7 +155,7 @@ impl Tokens {
     ///
     /// # Errors
     /// The system has no randomness.
-    pub fn sign(&self, claims: &Claims) -> Result<String, KeyError> {
+    pub fn sign(&self, claims: &impl Serialize) -> Result<String, KeyError> {
         let (alg, kid) = self.signing.header();
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let text = format!("{}.{}", part(&json!({"alg": alg, "kid": kid})), part(&json!(claims)));
@@ -117,8 +163,8 @@ impl Tokens {
         Ok(format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
 
-    /// The claims of a token that one of our keys has signed and that counts now.
-    fn verify(&self, token: &str, now: i64) -> Option<Claims> {
+    /// The claims of a token that one of our keys has signed.
+    fn verify(&self, token: &str) -> Option<Value> {
         let (text, signature) = token.rsplit_once('.')?;
         let (header, claims) = text.split_once('.')?;
         let part = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
@@ -126,7 +172,12 @@ impl Tokens {
         let signature = part(signature)?;
         let known = |key: &&PublicKey| key.verifies(&header.alg, &header.kid, text.as_bytes(), &signature);
         self.verifying.iter().find(known)?;
-        let claims: Claims = serde_json::from_slice(&part(claims)?).ok()?;
+        serde_json::from_slice(&part(claims)?).ok()
+    }
+
+    /// The claims, if the token is one of ours and counts now.
+    fn current(&self, claims: Value, now: i64) -> Option<Claims> {
+        let claims: Claims = serde_json::from_value(claims).ok()?;
         (claims.iss == self.issuer && claims.nbf <= now && now < claims.exp).then_some(claims)
     }
 
@@ -137,8 +188,14 @@ impl Tokens {
     pub fn authenticate(&self, state: &State, token: &str, wanted: &[String]) -> Result<(User, Vec<String>), String> {
         let invalid = || "invalid bearer token".to_owned();
         let now = state.clock.now();
-        let claims = self.verify(token, now.as_second()).ok_or_else(invalid)?;
+        let claims = self.verify(token).ok_or_else(invalid)?;
         let wanted = if wanted.is_empty() { &self.audiences } else { wanted };
+        if claims["iss"] == LASTING_ISSUER {
+            let claims: Lasting = serde_json::from_value(claims).map_err(|_| invalid())?;
+            let user = claims.user(state, token, now).ok_or_else(invalid)?;
+            return Ok((user, self.audiences.iter().filter(|own| wanted.contains(own)).cloned().collect()));
+        }
+        let claims = self.current(claims, now.as_second()).ok_or_else(invalid)?;
         let common: Vec<String> = wanted.iter().filter(|audience| claims.aud.contains(audience)).cloned().collect();
         if common.is_empty() {
             let list = |list: &[String]| list.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" ");

@@ -1,7 +1,7 @@
 //! Events: what controllers say about objects. They are written behind the controllers' backs by one task, so that they
 //! slow nothing down; if a thousand wait, further ones are dropped.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -108,22 +108,47 @@ impl Recorder {
     }
 }
 
+/// How many different things one component says of one object for one reason before they are put together.
+const DIFFERENT: usize = 10;
+/// Those of so long ago do not count.
+const TOGETHER: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
+
+/// What was said of one object for one reason.
+struct Topic {
+    messages: HashSet<String>,
+    last: Timestamp,
+}
+
 #[derive(Default)]
 struct Book {
     known: HashMap<String, (Value, i64)>,
     order: VecDeque<String>,
+    topics: HashMap<String, Topic>,
 }
 
 impl Book {
-    async fn write(&mut self, saying: Saying) {
-        let identity = json!([saying.component, saying.about, saying.type_, saying.reason, saying.message]).to_string();
+    async fn write(&mut self, mut saying: Saying) {
+        let together = saying.action.is_empty() && self.is_repetitive(&saying);
+        let mut about = saying.about.clone();
+        if saying.action.is_empty() {
+            // The older API counts what is said of an object, the newer one what is said of one revision of it.
+            about["resourceVersion"] = Value::Null;
+        }
+        let topic = [json!(saying.component), about, json!(saying.type_), json!(saying.reason)];
+        let identity = match together {
+            true => {
+                saying.message = format!("(combined from similar events): {}", saying.message);
+                json!(topic).to_string()
+            }
+            false => json!([topic, saying.message]).to_string(),
+        };
         if let Some((event, count)) = self.known.get_mut(&identity) {
             *count += 1;
             if repeat(&saying, event, *count).await {
                 return;
             }
         }
-        if let Some(event) = create(&saying).await {
+        if let Some(event) = create(&saying, !together).await {
             if self.known.insert(identity.clone(), (event, 1)).is_none() {
                 self.order.push_back(identity);
             }
@@ -134,6 +159,24 @@ impl Book {
             }
         }
     }
+
+    /// Whether much was said already of the object for the reason.
+    fn is_repetitive(&mut self, saying: &Saying) -> bool {
+        let about = |part: &str| &saying.about[part];
+        let key = json!([saying.component, about("kind"), about("uid"), about("name"), saying.type_, saying.reason]);
+        self.topics.retain(|_, topic| saying.at.duration_since(topic.last) <= TOGETHER);
+        let fresh = || Topic { messages: HashSet::new(), last: saying.at };
+        let topic = self.topics.entry(key.to_string()).or_insert_with(fresh);
+        topic.last = saying.at;
+        topic.messages.insert(saying.message.clone());
+        let many = topic.messages.len() > DIFFERENT;
+        if many {
+            // One makes room for the next.
+            let other = topic.messages.iter().find(|message| **message != saying.message).cloned();
+            other.map(|message| topic.messages.remove(&message));
+        }
+        many
+    }
 }
 
 /// Writes of events that are refused are not repeated: what they are about may be gone, or its namespace ends.
@@ -143,14 +186,15 @@ fn noted<T>(answer: Result<T, super::client::Refused>) -> Option<T> {
 
 async fn repeat(saying: &Saying, event: &Value, count: i64) -> bool {
     let (kind, patch) = if saying.action.is_empty() {
-        (EVENTS, json!({"count": count, "lastTimestamp": seconds(saying.at)}))
+        (EVENTS, json!({"count": count, "lastTimestamp": seconds(saying.at), "message": saying.message}))
     } else {
         (NEW_EVENTS, json!({"series": {"count": count, "lastObservedTime": micros(saying.at)}}))
     };
     noted(saying.client.patch(&kind, event, "", PatchType::Strategic, &patch).await).is_some()
 }
 
-async fn create(saying: &Saying) -> Option<Value> {
+/// `reporting` says whether the newer fields tell who says it.
+async fn create(saying: &Saying, reporting: bool) -> Option<Value> {
     let namespace = saying.about["namespace"].as_str().unwrap_or("default");
     let stem = saying.about["name"].as_str().unwrap_or_default();
     for attempt in 0..64 {
@@ -158,11 +202,12 @@ async fn create(saying: &Saying) -> Option<Value> {
         let metadata = json!({"name": name, "namespace": namespace});
         let made = if saying.action.is_empty() {
             let now = seconds(saying.at);
+            let reporting = if reporting { saying.component } else { "" };
             let event = json!({
                 "kind": "Event", "apiVersion": "v1", "metadata": metadata, "involvedObject": saying.about,
                 "reason": saying.reason, "message": saying.message, "type": saying.type_, "count": 1,
                 "firstTimestamp": now, "lastTimestamp": now, "source": {"component": saying.component},
-                "reportingComponent": saying.component, "reportingInstance": "", "eventTime": null,
+                "reportingComponent": reporting, "reportingInstance": "", "eventTime": null,
             });
             saying.client.create(&EVENTS, &event).await
         } else {

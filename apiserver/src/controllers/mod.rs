@@ -7,13 +7,16 @@
 //! polls, and all waiting is on Tokio's clock.
 
 mod cache;
+mod claims;
 mod client;
 mod daemon;
 mod deployment;
 mod endpoints;
 mod events;
 mod garbage;
+mod history;
 mod informer;
+mod job;
 mod kind;
 mod namespace;
 mod node;
@@ -23,6 +26,8 @@ mod queue;
 mod replica_set;
 mod scheduler;
 mod service_account;
+mod stateful_set;
+mod token_secrets;
 
 use std::future::Future;
 use std::hash::Hash;
@@ -145,11 +150,15 @@ pub async fn run(server: ApiServer, options: ControllerOptions) {
     }
     namespace::start(&mut context);
     service_account::start(&mut context);
+    token_secrets::start(&mut context);
     node::start(&mut context);
     scheduler::start(&mut context);
+    claims::start(&mut context);
     daemon::start(&mut context);
     deployment::start(&mut context);
     replica_set::start(&mut context);
+    stateful_set::start(&mut context);
+    job::start(&mut context);
     endpoints::start(&mut context);
     garbage::start(&mut context);
     for kind in WATCHED {

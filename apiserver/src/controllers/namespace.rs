@@ -60,15 +60,17 @@ async fn reconcile(client: &Client, clock: &dyn Clock, name: &str) -> Result<(),
     let kinds: Vec<Kind> = discover(client).await?.into_iter().filter(|kind| kind.namespaced).collect();
     let mut remains = Remains::default();
     empty(client, name, &PODS, &mut remains).await;
-    if !remains.instances.is_empty() {
-        // Nothing else goes before the pods that may need it; the last of them brings us back.
-        return Ok(());
-    }
-    for kind in kinds.iter().filter(|kind| **kind != PODS) {
-        empty(client, name, kind, &mut remains).await;
+    let pods_remain = !remains.instances.is_empty();
+    if !pods_remain {
+        // Nothing else goes before the pods that may need it.
+        for kind in kinds.iter().filter(|kind| **kind != PODS) {
+            empty(client, name, kind, &mut remains).await;
+        }
     }
     let mut current = namespace;
-    let conditions = conditions(&current, &remains, &seconds(clock.now()));
+    // As long as it is pods that remain the real one says that nothing does.
+    let told = if pods_remain { &Remains::default() } else { &remains };
+    let conditions = conditions(&current, told, &seconds(clock.now()));
     if current["status"]["conditions"] != conditions {
         current["status"]["conditions"] = conditions;
         current = Value::clone(&*client.update(&NAMESPACES, "status", &current).await?);

@@ -11,9 +11,10 @@ use super::client::{Client, DeleteOptions, PatchType, Refused};
 use super::events::Recorder;
 use super::kind::{Kind, PODS};
 use super::object::{
-    condition, controller_of, is_controlled_by, is_terminating, labels, name, namespace, owner_reference, selects,
-    text, uid,
+    condition, controller_of, generation, is_controlled_by, is_terminating, labels, list, name, namespace,
+    owner_reference, selects, text, uid,
 };
+use crate::clock::seconds;
 
 /// Whether the pod has ended.
 pub(super) fn is_finished(pod: &Value) -> bool {
@@ -101,6 +102,53 @@ impl PodControl {
             }
         }
     }
+}
+
+/// The condition of a pod that is made to go, and why.
+pub(super) fn disruption(pod: &Value, reason: &str, message: &str, now: Timestamp) -> Value {
+    json!({
+        "type": "DisruptionTarget", "status": "True", "reason": reason, "message": message,
+        "lastTransitionTime": seconds(now), "observedGeneration": generation(pod),
+    })
+}
+
+/// Patches the status of a pod, one condition and what else is named; a pod that is gone is no error. Whether it is there.
+pub(super) async fn patch_status(
+    client: &Client,
+    pod: &Value,
+    condition: Option<Value>,
+    mut status: Value,
+) -> Result<bool, Refused> {
+    if let Some(condition) = condition {
+        // A new one comes last.
+        let mut order: Vec<Value> =
+            list(pod, "/status/conditions").iter().map(|known| json!({"type": known["type"]})).collect();
+        let own = json!({"type": condition["type"]});
+        if !order.contains(&own) {
+            order.push(own);
+        }
+        status["$setElementOrder/conditions"] = json!(order);
+        status["conditions"] = json!([condition]);
+    }
+    match client.patch(&PODS, pod, "status", PatchType::Strategic, &json!({"status": status})).await {
+        Err(refused) if refused.is_not_found() => Ok(false),
+        other => other.map(|_| true),
+    }
+}
+
+/// Deletes a pod at once or in its time, and before that notes in its status why.
+pub(super) async fn end(
+    client: &Client,
+    pod: &Value,
+    why: Option<Value>,
+    status: Value,
+    grace: Option<u64>,
+) -> Result<(), Refused> {
+    let changes = why.is_some() || status.as_object().is_some_and(|fields| !fields.is_empty());
+    if changes && !patch_status(client, pod, why, status).await? {
+        return Ok(());
+    }
+    client.delete(&PODS, pod, &DeleteOptions { uid: uid(pod).to_owned(), grace, ..DeleteOptions::default() }).await
 }
 
 /// The objects of `kind` that belong to `owner`: those it controls, and free ones that its selector selects, which are

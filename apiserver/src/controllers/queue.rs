@@ -85,14 +85,6 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         self.changed.notify_one();
     }
 
-    /// A delayed look is not needed any more.
-    pub(crate) fn cancel(&self, key: &K) {
-        let mut inner = self.lock();
-        if let Some(due) = inner.due.remove(key) {
-            inner.delayed.remove(&due);
-        }
-    }
-
     /// The key failed: again, later each time.
     pub(crate) fn retry(&self, key: K) {
         let delay = {

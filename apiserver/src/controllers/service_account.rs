@@ -8,7 +8,7 @@ use super::Context;
 use super::cache::{Cache, Change};
 use super::client::{Client, Refused};
 use super::kind::{CONFIG_MAPS, Kind, NAMESPACES, SERVICE_ACCOUNTS};
-use super::object::{is_terminating, name, namespace, text};
+use super::object::{is_terminating, name, namespace, set_entry, text};
 use super::queue::Queue;
 
 const ROOT_CA: &str = "kube-root-ca.crt";
@@ -77,6 +77,9 @@ async fn reconcile(client: &Client, cache: &Cache, kind: &Kind, wanted: &Value) 
         Some(held) if wanted.get("data").is_some_and(|data| *data != held["data"]) => {
             let mut object = Value::clone(&held);
             object["data"] = wanted["data"].clone();
+            for (key, value) in wanted["metadata"]["annotations"].as_object().into_iter().flatten() {
+                set_entry(&mut object, "annotations", key, value.as_str().unwrap_or_default());
+            }
             client.update(kind, "", &object).await.map(drop)
         }
         Some(_) => Ok(()),

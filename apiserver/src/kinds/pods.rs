@@ -580,7 +580,7 @@ fn host_port_errors(spec: &Value, path: &str) -> Vec<FieldError> {
     }
     for (index, container) in list(spec, "containers") {
         for (number, port) in list(container, "ports") {
-            if port["hostPort"] != port["containerPort"] {
+            if !port["hostPort"].is_null() && port["hostPort"] != port["containerPort"] {
                 let field = format!("{path}.containers[{index}].ports[{number}].hostPort");
                 let value = json!(port["hostPort"].as_i64().unwrap_or(0));
                 errors.push(FieldError::invalid(

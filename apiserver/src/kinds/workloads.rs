@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 /// Defaults of a pod that its template does not have.
 pub(super) fn default_pod(object: &mut Value) {
     default_pod_spec(&mut object["spec"]);
+    if object["spec"]["hostNetwork"] == true {
+        default_host_ports(&mut object["spec"]);
+    }
     let Some(spec) = object["spec"].as_object_mut() else { return };
     spec.entry("enableServiceLinks").or_insert(json!(true));
     for container in object["spec"]["containers"].as_array_mut().into_iter().flatten() {
@@ -31,10 +34,9 @@ fn default_pod_spec(spec: &mut Value) {
             }
         }
     }
-    let host = spec["hostNetwork"] == true;
     for list in ["containers", "initContainers"] {
         for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-            default_container(container, host);
+            default_container(container);
         }
     }
     for volume in spec.get_mut("volumes").and_then(Value::as_array_mut).into_iter().flatten() {
@@ -52,17 +54,23 @@ fn default_pod_spec(spec: &mut Value) {
     }
 }
 
-fn default_container(container: &mut Value, host: bool) {
+fn default_container(container: &mut Value) {
     if container["imagePullPolicy"].is_null() {
         let image = container["image"].as_str().unwrap_or_default();
         let name = image.rsplit('/').next().unwrap_or_default();
         let latest = !name.contains('@') && name.split_once(':').is_none_or(|(_, tag)| tag == "latest");
         container["imagePullPolicy"] = json!(if latest { "Always" } else { "IfNotPresent" });
     }
-    if host {
-        for port in container.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
-            if port["hostPort"].is_null() {
-                port["hostPort"] = port["containerPort"].clone();
+}
+
+/// In the network of the host a port of a pod is one of the host; templates say so only if they were asked to.
+fn default_host_ports(spec: &mut Value) {
+    for list in ["containers", "initContainers"] {
+        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            for port in container.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+                if port["hostPort"].is_null() {
+                    port["hostPort"] = port["containerPort"].clone();
+                }
             }
         }
     }

@@ -117,14 +117,17 @@ impl Player {
         let within = step["within"].as_u64().map_or(UNTIL_MAX, Duration::from_secs);
         let deadline = tokio::time::Instant::now() + within;
         loop {
-            if step["kubelet"] == true {
-                self.tend_pods().await;
+            if !step["kubelet"].is_null() {
+                self.tend_pods(step["kubelet"].as_str()).await;
             }
             let response = self.server.handle(self.request(step)).await;
             let mut record = self.answer(step, response).await;
             let settled = settled(until, &record["response"]);
             if settled || tokio::time::Instant::now() > deadline {
-                record["settled"] = json!(settled);
+                // What is not waited for is to be done.
+                let done =
+                    !until.is_null() || step["show"].is_string() || record["response"]["code"].as_u64() < Some(400);
+                record["settled"] = json!(settled && done);
                 return Some(record);
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -175,9 +178,10 @@ impl Player {
         request.body(Full::new(Bytes::from(body.unwrap_or_default()))).unwrap()
     }
 
-    /// What kubelets do: pods that are bound run, and are ready unless their name begins with `slow`; pods that are to end
-    /// have ended, unless it begins with `stubborn`.
-    async fn tend_pods(&mut self) {
+    /// What kubelets do: pods that are bound run, and are ready unless their name begins with `slow` or their image is
+    /// `never`; pods that are to end have ended, unless their name begins with `stubborn`. If told to, those that run
+    /// `succeed` or `fail`.
+    async fn tend_pods(&mut self, end: Option<&str>) {
         let list = self.request(&json!({"do": "GET /api/v1/pods"}));
         let response = self.server.handle(list).await;
         let pods = self.answer(&json!({}), response).await["response"]["body"]["items"].clone();
@@ -191,12 +195,18 @@ impl Player {
             } else if !ending && pod["spec"]["nodeName"].is_string() && pod["status"]["phase"] == "Pending" {
                 let address = format!("10.244.0.{}", number + 2);
                 let since = "2026-01-01T00:00:00Z";
-                let ready = if name.starts_with("slow") { "False" } else { "True" };
+                let never = name.starts_with("slow") || pod["spec"]["containers"][0]["image"] == "never";
+                let ready = if never { "False" } else { "True" };
                 let condition =
                     |kind: &str, status: &str| json!({"type": kind, "status": status, "lastTransitionTime": since});
                 let status = json!({"phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
                     "conditions": [condition("PodScheduled", "True"), condition("Ready", ready)]});
                 json!({"do": format!("PATCH {path}/status"), "type": "merge", "raw": json!({"status": status}).to_string()})
+            } else if let Some(end) = end.filter(|_| !ending && pod["status"]["phase"] == "Running") {
+                let phase = if end == "fail" { "Failed" } else { "Succeeded" };
+                let status = json!({"phase": phase, "conditions": [{"type": "Ready", "status": "False",
+                    "reason": "PodCompleted", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+                json!({"do": format!("PATCH {path}/status"), "type": "smp", "raw": json!({"status": status}).to_string()})
             } else {
                 continue;
             };
@@ -295,7 +305,7 @@ fn is(event: &Value, until: &Value) -> bool {
 }
 
 /// Names of a token's header fields, and its claims.
-fn described(token: &str) -> Value {
+pub(crate) fn described(token: &str) -> Value {
     use base64::Engine;
     let part = |index: usize| -> Value {
         let text = token.split('.').nth(index).unwrap_or_default();

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "test code: a broken story or recording ends the test")]
 #![allow(dead_code, reason = "not every test plays stories")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use apiserver::{ApiServer, Options};
 use serde_json::{Map, Value, json};
 
 use super::compare::Comparison;
-use super::player::play;
+use super::player::{described, play};
 use super::server::Server;
 
 /// What a story says of the cluster that it is played in.
@@ -80,9 +80,11 @@ pub(crate) fn kept(records: &BTreeMap<String, Value>) -> Vec<Value> {
     shown.map(with_step).collect()
 }
 
-/// Steps that have waited for something in vain: what is shown after them is of another moment.
+/// Steps that were refused or have waited for something in vain, with what was answered last: what is shown after them is
+/// of another moment.
 pub(crate) fn unsettled(records: &BTreeMap<String, Value>) -> Vec<String> {
-    records.iter().filter(|(_, record)| record["settled"] == false).map(|(step, _)| step.clone()).collect()
+    let vain = records.iter().filter(|(_, record)| record["settled"] == false);
+    vain.map(|(step, record)| format!("{step} (last answer: {})", record["response"]["body"])).collect()
 }
 
 pub(crate) fn recorded(path: &Path) -> Vec<Value> {
@@ -110,12 +112,33 @@ fn reduced(record: &Value) -> Value {
         return json!({"response": {"body": seen}});
     }
     let mut body = response["body"].take();
+    if body["kind"] == "EventList" {
+        body = said(&body);
+    }
     strip(&mut body);
     if let Some(items) = body["items"].as_array_mut() {
-        let mask = regex::Regex::new(MASKED).unwrap();
-        items.sort_by_cached_key(|item| mask.replace_all(&item.to_string(), "*").into_owned());
+        sort_masked(items);
     }
     json!({"response": {"code": response["code"], "body": body}})
+}
+
+/// What events say of whom, each once: how often and in which order it is said is as it happens.
+fn said(list: &Value) -> Value {
+    let mask = regex::Regex::new(MASKED).unwrap();
+    let line = |event: &Value| {
+        let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let about = [text("/involvedObject/kind"), text("/involvedObject/name")].join(" ");
+        let line =
+            [about, text("/type"), text("/reason"), text("/reportingComponent"), text("/action"), text("/message")];
+        mask.replace_all(&line.join(" | "), "*").into_owned()
+    };
+    let lines: BTreeSet<String> = list["items"].as_array().into_iter().flatten().map(line).collect();
+    json!({"said": lines})
+}
+
+fn sort_masked(list: &mut [Value]) {
+    let mask = regex::Regex::new(MASKED).unwrap();
+    list.sort_by_cached_key(|item| mask.replace_all(&item.to_string(), "*").into_owned());
 }
 
 /// Uids, times, generated endings and addresses.
@@ -136,14 +159,35 @@ fn strip(value: &mut Value) {
             if let Some(authority) = fields.get_mut("ca.crt") {
                 *authority = json!("<authority>");
             }
+            if let Some(claims) = fields.get("token").and_then(Value::as_str).and_then(claims) {
+                fields.insert("token".into(), claims);
+            }
             // Writes that change nothing else are how many they happen to be.
             fields.remove("lastUpdateTime");
             fields.values_mut().for_each(strip);
+            // The real controllers order these by hashes of their own.
+            for name in ["endpoints", "subsets"] {
+                if let Some(list) = fields.get_mut(name).and_then(Value::as_array_mut) {
+                    sort_masked(list);
+                }
+            }
+            let with_ports =
+                ["endpoints", "addresses", "notReadyAddresses"].iter().any(|name| fields.contains_key(*name));
+            if let Some(ports) = fields.get_mut("ports").and_then(Value::as_array_mut).filter(|_| with_ports) {
+                sort_masked(ports);
+            }
         }
         // Kubelets give addresses in the order in which they find pods.
         Value::String(text) if text.starts_with("10.244.0.") && !text.contains('/') => *text = "<pod>".into(),
         _ => {}
     }
+}
+
+/// What a token in a Secret says.
+fn claims(data: &str) -> Option<Value> {
+    use base64::Engine;
+    let token = String::from_utf8(base64::engine::general_purpose::STANDARD.decode(data).ok()?).ok()?;
+    (token.matches('.').count() == 2).then(|| described(&token))
 }
 
 fn forget(metadata: &mut Map<String, Value>) {

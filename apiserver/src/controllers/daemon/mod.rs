@@ -1,6 +1,5 @@
 //! DaemonSets: one pod on every node that should have one, replaced step by step when the template changes.
 
-mod history;
 mod placement;
 mod plan;
 mod status;
@@ -15,6 +14,7 @@ use serde_json::{Value, json};
 use super::Context;
 use super::cache::{Cache, Change, Key};
 use super::client::Refused;
+use super::history::History;
 use super::kind::{CONTROLLER_REVISIONS, DAEMON_SETS, NODES, PODS};
 use super::object::{
     annotation, controller_of, generation, is_terminating, label, labels, list, name, namespace, selects, set_entry,
@@ -23,7 +23,6 @@ use super::object::{
 use super::pods::{PodControl, claim, from_template, is_ready, min_ready, owner_of, until_available};
 use super::queue::Queue;
 use crate::clock::Clock;
-use history::History;
 
 /// Label of pods and revisions: the hash of the template.
 const HASH: &str = "controller-revision-hash";
@@ -107,17 +106,20 @@ impl Controller {
         if is_terminating(&set) {
             return Ok(());
         }
-        let history = History { client: &self.pods.client, cache: &self.cache, set: &set };
-        let revisions = history.current_and_old().await?;
+        let (client, cache) = (&self.pods.client, &*self.cache);
+        let history = History { client, cache, kind: &DAEMON_SETS, set: &set, hash_label: HASH };
+        let revisions = history.newest_and_old().await?;
         let view = View {
-            hash: label(&revisions.current, HASH).unwrap_or_default().to_owned(),
+            hash: label(&revisions.newest, HASH).unwrap_or_default().to_owned(),
             generation: annotation(&set, TEMPLATE_GENERATION).unwrap_or_default().to_owned(),
             minimum: min_ready(&set),
             now: self.clock.now(),
         };
         let done = self.manage(&set, &view).await;
         if done.is_ok() {
-            history.forget_old(&revisions.old, &self.own_pods(&set).await?).await?;
+            let pods = self.own_pods(&set).await?;
+            let in_use = |revision: &Value| pods.iter().any(|pod| label(pod, HASH) == label(revision, HASH));
+            history.forget_old(&revisions.old, in_use).await?;
         }
         let told = self.tell(&set, &view).await;
         done.and(told)

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::{copied_labels, is_headless, is_terminating, list, name, namespace, pod, text};
 
-pub(super) const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
-pub(super) const MANAGER: &str = "endpoint-controller";
+const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
+const MANAGER: &str = "endpoint-controller";
 const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 /// Most addresses of one object.
 const MOST: usize = 1000;

@@ -1,7 +1,8 @@
-//! Endpoints of Services: EndpointSlices, and the older Endpoints object beside them.
+//! Endpoints of Services: EndpointSlices, the older Endpoints object beside them, and slices for Endpoints that others write.
 
 mod kubernetes;
 mod legacy;
+mod mirror;
 mod pod;
 mod slices;
 mod trigger;
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 use super::Context;
 use super::cache::{Cache, Change, Key};
 use super::client::{Client, DeleteOptions, Refused};
-use super::kind::{ENDPOINT_SLICES, ENDPOINTS, Kind, NODES, PODS, SERVICES};
+use super::kind::{ENDPOINT_SLICES, ENDPOINTS, NODES, PODS, SERVICES};
 use super::object::{
     condition_status, is_terminating, label, labels, list, name, namespace, selects, set_entry, text, uid,
 };
@@ -27,32 +28,56 @@ const HEADLESS: &str = "service.kubernetes.io/headless";
 
 pub(super) fn start(context: &mut Context) {
     kubernetes::start(context);
-    begin(context, "endpointslice", "endpointslice-controller", ENDPOINT_SLICES);
-    begin(context, "endpoints", "endpoint-controller", ENDPOINTS);
+    begin(context, Duty::Slices, "endpointslice", "endpointslice-controller");
+    begin(context, Duty::Legacy, "endpoints", "endpoint-controller");
+    begin(context, Duty::Mirror, "endpointslicemirroring", "endpointslicemirroring-controller");
 }
 
-fn begin(context: &mut Context, controller: &'static str, user: &str, own: Kind) {
+/// What is kept for a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Duty {
+    /// Slices of the pods that it selects.
+    Slices,
+    /// The Endpoints of the same pods.
+    Legacy,
+    /// Slices of the Endpoints that somebody else has written.
+    Mirror,
+}
+
+fn begin(context: &mut Context, duty: Duty, controller: &'static str, user: &str) {
     let queue = Queue::new();
-    let legacy = own == ENDPOINTS;
-    context.subscribe(&queue, move |cache, queue, change| note(cache, queue, change, &own));
+    context.subscribe(&queue, move |cache, queue, change| note(cache, queue, change, duty));
     let keeper =
         Arc::new(Keeper { client: context.client(user), cache: Arc::clone(&context.cache), known: Mutex::default() });
     context.work(controller, &queue, move |key: Key| {
         let keeper = Arc::clone(&keeper);
         async move {
-            match legacy {
-                true => keeper.legacy(&key).await,
-                false => keeper.slices(&key).await,
+            match duty {
+                Duty::Slices => keeper.slices(&key).await,
+                Duty::Legacy => keeper.legacy(&key).await,
+                Duty::Mirror => keeper.mirror(&key).await,
             }
         }
     });
 }
 
-fn note(cache: &Cache, queue: &Queue<Key>, change: &Change, own: &Kind) {
+fn note(cache: &Cache, queue: &Queue<Key>, change: &Change, duty: Duty) {
     let object = change.object();
-    if change.is(&SERVICES) {
+    let manager = if duty == Duty::Mirror { mirror::MANAGER } else { slices::MANAGER };
+    if change.is(&SERVICES) || (change.is(&ENDPOINTS) && duty == Duty::Mirror) {
         queue.add(Key::of(object));
-    } else if change.is(&PODS) {
+    } else if change.is(&ENDPOINTS) && duty == Duty::Legacy {
+        // What others write into them is only made good when something else changes.
+        if change.after.is_none() {
+            queue.add(Key::of(object));
+        }
+    } else if change.is(&ENDPOINT_SLICES) && duty != Duty::Legacy {
+        if label(object, MANAGED_BY) == Some(manager)
+            && let Some(service) = label(object, SERVICE_NAME)
+        {
+            queue.add(Key::new(namespace(object), service));
+        }
+    } else if change.is(&PODS) && duty != Duty::Mirror {
         if pod::view_of(change.before.as_deref()) == pod::view_of(change.after.as_deref()) {
             return;
         }
@@ -61,15 +86,7 @@ fn note(cache: &Cache, queue: &Queue<Key>, change: &Change, own: &Kind) {
                 queue.add(Key::of(&service));
             }
         }
-    } else if change.is(own) && *own == ENDPOINT_SLICES {
-        if label(object, MANAGED_BY) == Some(slices::MANAGER)
-            && let Some(service) = label(object, SERVICE_NAME)
-        {
-            queue.add(Key::new(namespace(object), service));
-        }
-    } else if change.is(own) {
-        queue.add(Key::of(object));
-    } else if change.is(&NODES) && *own == ENDPOINT_SLICES && slices::node_changed(change) {
+    } else if change.is(&NODES) && duty == Duty::Slices && slices::node_changed(change) {
         let bound = cache.pods_on(name(object));
         for service in cache.list(&SERVICES, "") {
             if bound.iter().any(|pod| wants(&service, pod)) {
@@ -139,25 +156,39 @@ impl Keeper {
             self.forget(key);
             return Ok(());
         };
-        let existing: Vec<Arc<Value>> = self
-            .cache
-            .list(&ENDPOINT_SLICES, &key.namespace)
-            .into_iter()
-            .filter(|slice| label(slice, SERVICE_NAME) == Some(&key.name))
-            .filter(|slice| label(slice, MANAGED_BY) == Some(slices::MANAGER) && !is_terminating(slice))
-            .collect();
+        let existing = self.existing(key, slices::MANAGER);
         let trigger = self.trigger(key, &service, &pods);
         let cache = Arc::clone(&self.cache);
         let plan = slices::plan(&service, &pods, &existing, |node| cache.get(&NODES, "", node));
+        self.carry_out(plan, trigger.as_deref()).await
+    }
+
+    async fn mirror(&self, key: &Key) -> Result<(), Refused> {
+        let service = self.cache.get(&SERVICES, &key.namespace, &key.name);
+        let unselected = service.is_some_and(|service| service["spec"]["selector"].is_null());
+        let endpoints = self.cache.get(&ENDPOINTS, &key.namespace, &key.name).filter(|_| unselected);
+        self.carry_out(mirror::plan(endpoints.as_deref(), &self.existing(key, mirror::MANAGER)), None).await
+    }
+
+    /// The slices of a service that a controller has made.
+    fn existing(&self, key: &Key, manager: &str) -> Vec<Arc<Value>> {
+        let slices = self.cache.list(&ENDPOINT_SLICES, &key.namespace).into_iter();
+        slices
+            .filter(|slice| label(slice, SERVICE_NAME) == Some(&key.name))
+            .filter(|slice| label(slice, MANAGED_BY) == Some(manager) && !is_terminating(slice))
+            .collect()
+    }
+
+    async fn carry_out(&self, plan: slices::Plan, trigger: Option<&str>) -> Result<(), Refused> {
         for mut slice in plan.create {
-            set_trigger(&mut slice, trigger.as_deref());
+            set_trigger(&mut slice, trigger);
             match self.client.create(&ENDPOINT_SLICES, &slice).await {
                 Err(refused) if refused.is_namespace_terminating() => return Ok(()),
                 other => other.map(drop)?,
             }
         }
         for mut slice in plan.update {
-            set_trigger(&mut slice, trigger.as_deref());
+            set_trigger(&mut slice, trigger);
             self.client.update(&ENDPOINT_SLICES, "", &slice).await?;
         }
         for slice in plan.delete {
@@ -170,9 +201,9 @@ impl Keeper {
         let held = self.cache.get(&ENDPOINTS, &key.namespace, &key.name);
         let Some((service, pods)) = self.service(key) else {
             self.forget(key);
-            // Those of a service without selector are somebody else's; those of no service are nobody's.
+            // Those of a service without selector are somebody else's; with the service all of them go.
             let orphan = self.cache.get(&SERVICES, &key.namespace, &key.name).is_none();
-            return match held.filter(|held| orphan && label(held, legacy::MANAGED_BY) == Some(legacy::MANAGER)) {
+            return match held.filter(|_| orphan) {
                 Some(held) => self.client.delete(&ENDPOINTS, &held, &DeleteOptions::default()).await,
                 None => Ok(()),
             };

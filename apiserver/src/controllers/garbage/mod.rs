@@ -152,9 +152,14 @@ impl Collector {
 
     async fn standing(&self, kind: &Kind, object: &Value, reference: &Value) -> Result<Standing, Refused> {
         if let Some((owner_kind, owner)) = self.cache.by_uid(text(reference, "/uid"))
-            && owners::is_meant(reference, object, &owner_kind, &owner)
+            && owners::is_named(reference, &owner_kind, &owner)
         {
-            return Ok(owners::standing(&owner));
+            if !owner_kind.namespaced || namespace(object) == namespace(&owner) {
+                return Ok(owners::standing(&owner));
+            }
+            if kind.namespaced {
+                self.say_misplaced(kind, object, reference);
+            }
         }
         let (group, version) =
             text(reference, "/apiVersion").rsplit_once('/').unwrap_or(("", text(reference, "/apiVersion")));
@@ -164,14 +169,7 @@ impl Collector {
         let Some(mut owner_kind) = found else { return Ok(Standing::Solid) };
         owner_kind.version = version.to_owned().into();
         if owner_kind.namespaced && !kind.namespaced {
-            let message = format!(
-                "ownerRef [{}/{}, namespace: , name: {}, uid: {}] does not exist in namespace \"\"",
-                owner_kind.api_version(),
-                owner_kind.name,
-                text(reference, "/name"),
-                text(reference, "/uid")
-            );
-            self.recorder.say(kind, object, "Warning", "OwnerRefInvalidNamespace", message);
+            self.say_misplaced(kind, object, reference);
             return Ok(Standing::Solid);
         }
         let space = if owner_kind.namespaced { namespace(object) } else { "" };
@@ -181,6 +179,17 @@ impl Collector {
             Err(refused) if refused.is_not_found() => Ok(Standing::Gone),
             Err(refused) => Err(refused),
         }
+    }
+
+    /// An owner is in the namespace of what it owns, or in none.
+    fn say_misplaced(&self, kind: &Kind, object: &Value, reference: &Value) {
+        let [version, name, owner, uid] =
+            ["/apiVersion", "/kind", "/name", "/uid"].map(|pointer| text(reference, pointer));
+        let space = namespace(object);
+        let message = format!(
+            "ownerRef [{version}/{name}, namespace: {space}, name: {owner}, uid: {uid}] does not exist in namespace {space:?}"
+        );
+        self.recorder.say(kind, object, "Warning", "OwnerRefInvalidNamespace", message);
     }
 
     async fn drop_owners(&self, kind: &Kind, object: &Value, uids: &[String]) -> Result<(), Refused> {

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::FOREGROUND;
 use crate::controllers::kind::Kind;
-use crate::controllers::object::{is_terminating, list, name, namespace, text};
+use crate::controllers::object::{is_terminating, list, name, text};
 
 /// How an owner stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,13 +30,10 @@ pub(super) fn standing(owner: &Value) -> Standing {
     }
 }
 
-/// Whether a reference in `object` means this owner: an owner is in the same namespace, or in none.
-pub(super) fn is_meant(reference: &Value, object: &Value, kind: &Kind, owner: &Value) -> bool {
+/// Whether a reference names this owner.
+pub(super) fn is_named(reference: &Value, kind: &Kind, owner: &Value) -> bool {
     let group = text(reference, "/apiVersion").rsplit_once('/').map_or("", |(group, _)| group);
-    group == kind.group
-        && text(reference, "/kind") == kind.name
-        && text(reference, "/name") == name(owner)
-        && (!kind.namespaced || namespace(object) == namespace(owner))
+    group == kind.group && text(reference, "/kind") == kind.name && text(reference, "/name") == name(owner)
 }
 
 /// Whether a dependent keeps its owner from going.

@@ -15,7 +15,7 @@ use crate::controllers::client::{Client, PatchType, Refused};
 use crate::controllers::events::Recorder;
 use crate::controllers::kind::{LEASES, NODES, PODS};
 use crate::controllers::object::{condition, condition_status, list, name, namespace, revision, text, uid};
-use crate::controllers::pods::is_ready;
+use crate::controllers::pods::{is_ready, patch_status};
 use crate::controllers::queue::Queue;
 use crate::controllers::{Context, ControllerOptions};
 
@@ -128,8 +128,8 @@ impl Controller {
             }
             None => node,
         };
-        self.taint(&node).await?;
         let lost = no_execute(&node).is_some();
+        self.taint(node).await?;
         let marked = self.book().seen.get(name).is_some_and(|seen| seen.marked);
         if lost && !marked {
             for pod in self.cache.pods_on(name) {
@@ -201,17 +201,21 @@ impl Controller {
         Ok(node)
     }
 
-    /// Brings the taints in line with the conditions.
-    async fn taint(&self, node: &Arc<Value>) -> Result<(), Refused> {
-        let evict = no_execute(node).is_some() && self.may_evict(node);
-        let wanted = taints(node, evict, &seconds(self.clock.now()));
-        if wanted == list(node, "/spec/taints") {
-            return Ok(());
+    /// Brings the taints in line with the conditions: those that keep pods away first, then the one that evicts them.
+    async fn taint(&self, node: Arc<Value>) -> Result<(), Refused> {
+        let mut node = node;
+        for effect in ["NoSchedule", "NoExecute"] {
+            let evict = effect == "NoExecute" && no_execute(&node).is_some() && self.may_evict(&node);
+            let wanted = taints(&node, effect, evict, &seconds(self.clock.now()));
+            if wanted == list(&node, "/spec/taints") {
+                continue;
+            }
+            // The whole list, and only if nobody changed the node meanwhile.
+            let wanted = if wanted.is_empty() { Value::Null } else { json!(wanted) };
+            let patch = json!({"metadata": {"resourceVersion": revision(&node)}, "spec": {"taints": wanted}});
+            node = self.client.patch(&NODES, &node, "", PatchType::Merge, &patch).await?;
         }
-        // The whole list, and only if nobody changed the node meanwhile.
-        let wanted = if wanted.is_empty() { Value::Null } else { json!(wanted) };
-        let patch = json!({"metadata": {"resourceVersion": revision(node)}, "spec": {"taints": wanted}});
-        self.client.patch(&NODES, node, "", PatchType::Merge, &patch).await.map(drop)
+        Ok(())
     }
 
     /// Whether the node's pods may be evicted now; if not yet, it is looked at again.
@@ -248,12 +252,9 @@ impl Controller {
             return Ok(());
         }
         let condition = json!({"type": "Ready", "status": "False", "lastTransitionTime": seconds(self.clock.now())});
-        let patch = json!({"status": {"conditions": [condition]}});
-        match self.client.patch(&PODS, pod, "status", PatchType::Strategic, &patch).await {
-            Err(refused) if refused.is_not_found() => return Ok(()),
-            other => other.map(drop)?,
+        if patch_status(&self.client, pod, Some(condition), json!({})).await? {
+            self.recorder.say(&PODS, pod, "Warning", "NodeNotReady", "Node is not ready".into());
         }
-        self.recorder.say(&PODS, pod, "Warning", "NodeNotReady", "Node is not ready".into());
         Ok(())
     }
 }

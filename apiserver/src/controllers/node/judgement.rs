@@ -66,29 +66,27 @@ pub(super) fn no_execute(node: &Value) -> Option<&'static str> {
     }
 }
 
-/// The taints that the node should have; `evict` says whether those that evict are among them.
-pub(super) fn taints(node: &Value, evict: bool, now: &str) -> Vec<Value> {
-    let ours = |taint: &Value| {
-        let key = text(taint, "/key");
-        match text(taint, "/effect") {
-            "NoSchedule" => key == UNSCHEDULABLE || AVOIDED.iter().any(|(.., own)| *own == key),
-            "NoExecute" => key == NOT_READY || key == UNREACHABLE,
-            _ => false,
-        }
+/// The taints that the node should have when those of one effect are brought in line; `evict` says whether it may have
+/// the one that evicts.
+pub(super) fn taints(node: &Value, effect: &str, evict: bool, now: &str) -> Vec<Value> {
+    let ours = |key: &str| match effect {
+        "NoSchedule" => key == UNSCHEDULABLE || AVOIDED.iter().any(|(.., own)| *own == key),
+        _ => key == NOT_READY || key == UNREACHABLE,
     };
-    // A node that has said nothing at all keeps the taint with which it was made.
-    let silent = condition(node, "Ready").is_none();
-    let mut wanted: Vec<(&str, &str)> = no_schedule(node).into_iter().map(|key| (key, "NoSchedule")).collect();
-    wanted.extend(no_execute(node).filter(|_| evict).map(|key| (key, "NoExecute")));
+    let mut wanted: Vec<&str> = match effect {
+        "NoSchedule" => no_schedule(node),
+        _ => no_execute(node).filter(|_| evict).into_iter().collect(),
+    };
     let held = list(node, "/spec/taints");
-    let is = |taint: &Value, (key, effect): &(&str, &str)| taint["key"] == *key && taint["effect"] == *effect;
+    // A node that has said nothing at all keeps the taint with which it was made.
+    let silent = condition(node, "Ready").is_none() && effect == "NoSchedule";
     let keep = |taint: &&Value| {
-        !ours(taint) || wanted.iter().any(|own| is(taint, own)) || (silent && is(taint, &(NOT_READY, "NoSchedule")))
+        let key = text(taint, "/key");
+        taint["effect"] != effect || !ours(key) || wanted.contains(&key) || (silent && key == NOT_READY)
     };
     let mut taints: Vec<Value> = held.iter().filter(keep).cloned().collect();
-    for own in wanted.iter().filter(|own| !held.iter().any(|taint| is(taint, own))) {
-        taints.push(json!({"key": own.0, "effect": own.1, "timeAdded": now}));
-    }
+    wanted.retain(|key| !held.iter().any(|taint| taint["key"] == *key && taint["effect"] == effect));
+    taints.extend(wanted.iter().map(|key| json!({"key": key, "effect": effect, "timeAdded": now})));
     taints
 }
 

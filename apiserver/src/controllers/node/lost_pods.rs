@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::clock::{Clock, seconds};
+use crate::clock::Clock;
 use crate::controllers::cache::{Cache, Change};
-use crate::controllers::client::{Client, DeleteOptions, PatchType, Refused};
+use crate::controllers::client::{Client, Refused};
 use crate::controllers::kind::{NODES, PODS};
-use crate::controllers::object::{is_terminating, name, text, uid};
-use crate::controllers::pods::is_finished;
+use crate::controllers::object::{is_terminating, name, text};
+use crate::controllers::pods::{disruption, end, is_finished};
 use crate::controllers::queue::Queue;
 use crate::controllers::{Context, ControllerOptions};
 
@@ -65,29 +65,18 @@ impl Collector {
             Err(refused) if refused.is_not_found() => {}
             other => return other.map(drop),
         }
-        let condition = json!({
-            "type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
-            "message": "PodGC: node no longer exists", "lastTransitionTime": seconds(self.clock.now()),
-        });
         for pod in self.cache.pods_on(node) {
-            self.end(&pod, Some(&condition)).await?;
+            let message = "PodGC: node no longer exists";
+            self.end(&pod, Some(disruption(&pod, "DeletionByPodGC", message, self.clock.now()))).await?;
         }
         Ok(())
     }
 
-    async fn end(&self, pod: &Value, condition: Option<&Value>) -> Result<(), Refused> {
-        if !is_finished(pod) {
-            let mut status = json!({"phase": "Failed"});
-            if let Some(condition) = condition {
-                status["conditions"] = json!([condition]);
-            }
-            let patch = json!({"status": status});
-            match self.client.patch(&PODS, pod, "status", PatchType::Strategic, &patch).await {
-                Err(refused) if refused.is_not_found() => return Ok(()),
-                other => other.map(drop)?,
-            }
-        }
-        let options = DeleteOptions { grace: Some(0), uid: uid(pod).to_owned(), ..DeleteOptions::default() };
-        self.client.delete(&PODS, pod, &options).await
+    async fn end(&self, pod: &Value, condition: Option<Value>) -> Result<(), Refused> {
+        let (why, status) = match is_finished(pod) {
+            true => (None, json!({})),
+            false => (condition, json!({"phase": "Failed"})),
+        };
+        end(&self.client, pod, why, status, Some(0)).await
     }
 }

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::quantity::{amounts, requests};
-use crate::controllers::object::{fulfils, label, labels, list, name, selects, text};
+use super::topology::Cluster;
+use crate::controllers::object::{controller_of, fulfils, label, labels, list, name, text};
 use crate::controllers::pods::is_finished;
 
 pub(crate) const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 
-/// A node with the pods that are bound to it.
+/// A node with the pods that are bound to it, or have its place reserved.
+#[derive(Clone)]
 pub(crate) struct Place {
     pub(crate) node: Arc<Value>,
     pub(crate) pods: Vec<Arc<Value>>,
@@ -26,13 +28,19 @@ pub(crate) struct Unfit {
 }
 
 impl Unfit {
-    fn never(reason: &str) -> Option<Self> {
+    /// Whatever pods go.
+    pub(super) fn never(reason: &str) -> Option<Self> {
         Some(Self { reasons: vec![reason.to_owned()], crowded: false })
+    }
+
+    /// As long as certain pods are there.
+    pub(super) fn now(reason: &str) -> Option<Self> {
+        Some(Self { reasons: vec![reason.to_owned()], crowded: true })
     }
 }
 
 /// The first reason against the node; nothing if the pod fits.
-pub(crate) fn unfit(pod: &Value, place: &Place) -> Option<Unfit> {
+pub(crate) fn unfit(pod: &Value, place: &Place, cluster: &Cluster) -> Option<Unfit> {
     let node = &*place.node;
     if let Some(only) = only_nodes(pod)
         && !only.contains(&name(node))
@@ -51,10 +59,9 @@ pub(crate) fn unfit(pod: &Value, place: &Place) -> Option<Unfit> {
     }
     let running: Vec<&Value> = place.pods.iter().map(|pod| &**pod).filter(|pod| !is_finished(pod)).collect();
     if running.iter().any(|other| ports_clash(pod, other)) {
-        let reasons = vec!["node(s) didn't have free ports for the requested pod ports".to_owned()];
-        return Some(Unfit { reasons, crowded: true });
+        return Unfit::now("node(s) didn't have free ports for the requested pod ports");
     }
-    short_of(pod, node, &running)
+    short_of(pod, node, &running).or_else(|| cluster.unspread(pod, node)).or_else(|| cluster.unfriendly(pod, node))
 }
 
 /// The names that all required terms insist on, if they do: DaemonSets write such terms.
@@ -160,6 +167,16 @@ fn short_of(pod: &Value, node: &Value, running: &[&Value]) -> Option<Unfit> {
     (!reasons.is_empty()).then_some(Unfit { reasons, crowded })
 }
 
+/// Whether pods have the same owner, or none and the same labels: such pods are spread over nodes.
+fn are_alike(pod: &Value, other: &Value) -> bool {
+    text(pod, "/metadata/namespace") == text(other, "/metadata/namespace")
+        && match (controller_of(pod), controller_of(other)) {
+            (Some(owner), Some(of_other)) => owner["uid"] == of_other["uid"],
+            (None, None) => labels(pod).is_some() && labels(pod) == labels(other),
+            _ => false,
+        }
+}
+
 /// How good a node is, the smallest is the best: avoided taints, unmet wishes, pods of the same kind, load, and the name.
 pub(super) fn rank(pod: &Value, place: &Place) -> (usize, i64, usize, i128, String) {
     let node = &*place.node;
@@ -173,13 +190,7 @@ pub(super) fn rank(pod: &Value, place: &Place) -> (usize, i64, usize, i128, Stri
         .filter(|wish| term_matches(&wish["preference"], node))
         .map(|wish| wish["weight"].as_i64().unwrap_or(0))
         .sum();
-    let own = serde_json::json!({"matchLabels": labels(pod).cloned().unwrap_or_default()});
-    let alike = place.pods.iter().filter(|other| {
-        !is_finished(other)
-            && text(other, "/metadata/namespace") == text(pod, "/metadata/namespace")
-            && labels(pod).is_some()
-            && selects(&own, labels(other))
-    });
+    let alike = place.pods.iter().filter(|other| !is_finished(other) && are_alike(pod, other));
     let capacity = amounts(&node["status"]["allocatable"]);
     let load = |resource: &str| {
         let used: i128 = place.pods.iter().filter_map(|other| requests(other).get(resource).copied()).sum();

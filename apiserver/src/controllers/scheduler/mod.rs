@@ -1,8 +1,11 @@
 //! The scheduler: finds a node for each pod that has none, one pod after the other, and says why there is none.
 
 pub(crate) mod fit;
+mod preemption;
 pub(crate) mod quantity;
+mod topology;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -10,15 +13,18 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::cache::{Cache, Change, Key};
-use super::client::{Client, PatchType, Refused};
+use super::claims;
+use super::client::{Client, Refused};
 use super::events::Recorder;
-use super::kind::{NODES, PODS};
+use super::kind::{CLAIMS, NAMESPACES, NODES, PODS};
 use super::object::{condition, generation, is_terminating, list, name, namespace, text, uid};
-use super::pods::is_finished;
+use super::pods::{disruption, end, is_finished, patch_status};
 use super::queue::Queue;
 use crate::auth::User;
 use crate::clock::{Clock, seconds};
-use fit::{Place, Unfit, rank, unfit};
+use fit::{Place, rank, unfit};
+use preemption::{Sacrifice, ineligible, preempt, priority};
+use topology::{Cluster, depends_on_pods};
 
 const NAME: &str = "default-scheduler";
 
@@ -48,12 +54,24 @@ fn waits(pod: &Value) -> bool {
 }
 
 fn note(cache: &Cache, queue: &Queue<Key>, change: &Change) {
-    let waiting = || cache.list(&PODS, "").into_iter().filter(|pod| waits(pod));
+    // Those of a higher priority come first, then those that wait for longer.
+    let waiting = || {
+        let mut pods: Vec<Arc<Value>> = cache.list(&PODS, "").into_iter().filter(|pod| waits(pod)).collect();
+        pods.sort_by_cached_key(|pod| (Reverse(priority(pod)), text(pod, "/metadata/creationTimestamp").to_owned()));
+        pods.into_iter()
+    };
     if change.is(&PODS) {
         let spec = |object: &Option<Arc<Value>>| object.as_ref().map(|object| object["spec"].clone());
         match &change.after {
             // Its own status is written by the attempt itself.
             Some(pod) if waits(pod) && spec(&change.before) != spec(&change.after) => queue.add(Key::of(pod)),
+            // It may be what others want to be near to.
+            Some(pod) if !text(pod, "/spec/nodeName").is_empty() && !is_finished(pod) => {
+                let view = |pod: &Arc<Value>| json!([pod["spec"]["nodeName"], pod["metadata"]["labels"]]);
+                if change.before.as_ref().map(view) != Some(view(pod)) {
+                    waiting().filter(|pod| depends_on_pods(pod)).for_each(|pod| queue.add(Key::of(&pod)));
+                }
+            }
             Some(pod) if !is_finished(pod) => {}
             // A place became free.
             _ if !text(change.object(), "/spec/nodeName").is_empty() => {
@@ -63,6 +81,8 @@ fn note(cache: &Cache, queue: &Queue<Key>, change: &Change) {
         }
     } else if change.is(&NODES) && change.after.is_some() && node_changed(change) {
         waiting().for_each(|pod| queue.add(Key::of(&pod)));
+    } else if change.is(&CLAIMS) {
+        waiting().filter(|pod| claims::used_by(pod).next().is_some()).for_each(|pod| queue.add(Key::of(&pod)));
     }
 }
 
@@ -88,6 +108,8 @@ struct Scheduler {
 enum Choice {
     Node(String),
     Nowhere(String),
+    /// Others have to go first.
+    Later(String, Sacrifice),
 }
 
 impl Scheduler {
@@ -95,13 +117,53 @@ impl Scheduler {
         let Some(pod) = self.cache.get(&PODS, &key.namespace, &key.name).filter(|pod| waits(pod)) else {
             return Ok(());
         };
-        let nodes = self.cache.list(&NODES, "");
-        let places: Vec<Place> =
-            nodes.into_iter().map(|node| Place { pods: self.cache.pods_on(name(&node)), node }).collect();
-        match choose(&pod, &places) {
-            Choice::Node(node) => self.bind(&pod, &node).await,
-            Choice::Nowhere(why) => self.report(&pod, why).await,
+        let (places, namespaces) = (self.places(&pod), self.cache.list(&NAMESPACES, ""));
+        if let Some(why) = claims::missing(&self.cache, &pod).filter(|_| !places.is_empty()) {
+            // So the real scheduler puts it when no node was looked at.
+            let why = format!("0/{} nodes are available: {why}. not found", places.len());
+            return self.report(&pod, why, None).await;
         }
+        match choose(&pod, &Cluster { places: &places, namespaces: &namespaces }) {
+            Choice::Node(node) => self.bind(&pod, &node).await,
+            Choice::Nowhere(why) => self.report(&pod, why, None).await,
+            Choice::Later(why, Sacrifice { node, victims }) => {
+                self.report(&pod, why, Some(&node)).await?;
+                for victim in victims {
+                    self.evict(&pod, &node, &victim).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// All nodes, with what is on them for this pod: also those for whom others had to go, unless the pod comes first.
+    fn places(&self, pod: &Value) -> Vec<Place> {
+        let pods = self.cache.list(&PODS, "");
+        let nominated: Vec<&Arc<Value>> = pods
+            .iter()
+            .filter(|other| waits(other) && uid(other) != uid(pod) && priority(other) >= priority(pod))
+            .filter(|other| !text(other, "/status/nominatedNodeName").is_empty())
+            .collect();
+        let place = |node: Arc<Value>| {
+            let mut pods = self.cache.pods_on(name(&node));
+            let mine = nominated.iter().filter(|other| text(other, "/status/nominatedNodeName") == name(&node));
+            pods.extend(mine.map(|other| Arc::clone(other)));
+            Place { node, pods }
+        };
+        self.cache.list(&NODES, "").into_iter().map(place).collect()
+    }
+
+    /// Deletes a pod in whose place another one will run.
+    async fn evict(&self, pod: &Value, node: &str, victim: &Value) -> Result<(), Refused> {
+        if is_terminating(victim) {
+            return Ok(());
+        }
+        let message = "default-scheduler: preempting to accommodate a higher priority pod";
+        let condition = disruption(victim, "PreemptionByScheduler", message, self.clock.now());
+        end(&self.client, victim, Some(condition), json!({}), None).await?;
+        let message = format!("Preempted by pod {} on node {node}", uid(pod));
+        self.recorder.act(&PODS, victim, "Normal", "Preempted", "Preempting", message);
+        Ok(())
     }
 
     async fn bind(&self, pod: &Value, node: &str) -> Result<(), Refused> {
@@ -130,11 +192,13 @@ impl Scheduler {
         Ok(())
     }
 
-    async fn report(&self, pod: &Value, why: String) -> Result<(), Refused> {
+    /// Says why the pod has no place; `nominated` is the node on which it will have one.
+    async fn report(&self, pod: &Value, why: String, nominated: Option<&str>) -> Result<(), Refused> {
         self.recorder.act(&PODS, pod, "Warning", "FailedScheduling", "Scheduling", why.clone());
         let old = condition(pod, "PodScheduled");
         let said = |field: &str, value: &str| old.is_some_and(|old| old[field] == value);
-        if said("status", "False") && said("reason", "Unschedulable") && said("message", &why) {
+        let known = nominated.is_none_or(|node| node == text(pod, "/status/nominatedNodeName"));
+        if known && said("status", "False") && said("reason", "Unschedulable") && said("message", &why) {
             return Ok(());
         }
         let since = match old.filter(|_| said("status", "False")).and_then(|old| old["lastTransitionTime"].as_str()) {
@@ -145,23 +209,20 @@ impl Scheduler {
             "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": why,
             "lastProbeTime": null, "lastTransitionTime": since, "observedGeneration": generation(pod),
         });
-        let patch = json!({"status": {"conditions": [condition]}});
-        match self.client.patch(&PODS, pod, "status", PatchType::Strategic, &patch).await {
-            Err(refused) if !refused.is_not_found() => Err(refused),
-            _ => Ok(()),
-        }
+        let status = nominated.map_or_else(|| json!({}), |node| json!({"nominatedNodeName": node}));
+        patch_status(&self.client, pod, Some(condition), status).await.map(drop)
     }
 }
 
 /// The best of the nodes on which the pod fits.
-fn choose(pod: &Value, places: &[Place]) -> Choice {
-    if places.is_empty() {
+fn choose(pod: &Value, cluster: &Cluster) -> Choice {
+    if cluster.places.is_empty() {
         return Choice::Nowhere("no nodes available to schedule pods".into());
     }
     let mut against = Vec::new();
     let mut best = None;
-    for place in places {
-        match unfit(pod, place) {
+    for place in cluster.places {
+        match unfit(pod, place, cluster) {
             Some(why) => against.push(why),
             None => {
                 let rank = rank(pod, place);
@@ -171,35 +232,30 @@ fn choose(pod: &Value, places: &[Place]) -> Choice {
             }
         }
     }
-    match best {
-        Some((.., name)) => Choice::Node(name),
-        None => Choice::Nowhere(explain(&against)),
+    if let Some((.., name)) = best {
+        return Choice::Node(name);
+    }
+    let why = explain(against.iter().map(|unfit| &unfit.reasons));
+    if let Some(reason) = ineligible(pod, cluster.places) {
+        return Choice::Nowhere(format!("{why} no new claims to deallocate, preemption: {reason}"));
+    }
+    match preempt(pod, cluster, &against) {
+        Ok(sacrifice) => Choice::Later(why, sacrifice),
+        Err(useless) => {
+            let useless = explain(useless.iter());
+            Choice::Nowhere(format!("{why} no new claims to deallocate, preemption: {useless}"))
+        }
     }
 }
 
-/// `0/3 nodes are available: …`, with what removing other pods would help.
-fn explain(against: &[Unfit]) -> String {
+/// `0/3 nodes are available: …`, with how many nodes have which reason.
+fn explain<'a>(against: impl ExactSizeIterator<Item = &'a Vec<String>>) -> String {
     let all = against.len();
-    let list = |counts: BTreeMap<&str, usize>| {
-        let mut parts: Vec<String> = counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-        parts.sort();
-        parts.join(", ")
-    };
-    let mut reasons = BTreeMap::new();
-    let mut helps = BTreeMap::new();
-    for unfit in against {
-        for reason in &unfit.reasons {
-            *reasons.entry(reason.as_str()).or_insert(0) += 1;
-        }
-        let help = match unfit.crowded {
-            true => "No preemption victims found for incoming pod",
-            false => "Preemption is not helpful for scheduling",
-        };
-        *helps.entry(help).or_insert(0) += 1;
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for reason in against.flatten() {
+        *counts.entry(reason).or_insert(0) += 1;
     }
-    format!(
-        "0/{all} nodes are available: {}. no new claims to deallocate, preemption: 0/{all} nodes are available: {}.",
-        list(reasons),
-        list(helps)
-    )
+    let mut parts: Vec<String> = counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    parts.sort();
+    format!("0/{all} nodes are available: {}.", parts.join(", "))
 }
