@@ -95,7 +95,8 @@ impl Allocations {
             return errors;
         }
         let bare = headless && spec["selector"].as_object().is_none_or(|s| s.is_empty());
-        if bare && spec["ipFamilyPolicy"].is_null() && spec["ipFamilies"].as_array().is_none_or(|list| list.len() == 1) {
+        if bare && spec["ipFamilyPolicy"].is_null() && spec["ipFamilies"].as_array().is_none_or(|list| list.len() == 1)
+        {
             spec["ipFamilyPolicy"] = json!("RequireDualStack");
             let six_first = spec["ipFamilies"][0] == "IPv6";
             spec["ipFamilies"] = if six_first { json!(["IPv6", "IPv4"]) } else { json!(["IPv4", "IPv6"]) };

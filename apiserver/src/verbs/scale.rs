@@ -145,7 +145,8 @@ fn write(
     // Nobody owns what was written through the scale of a custom resource: its owners are of another group.
     let booked = if call.resource.custom.is_some() { None } else { Some(options) };
     if booked.is_none() {
-        let path: Vec<String> = wanted.split('.').filter(|part| !part.is_empty()).map(|part| format!("f:{part}")).collect();
+        let path: Vec<String> =
+            wanted.split('.').filter(|part| !part.is_empty()).map(|part| format!("f:{part}")).collect();
         disown(&mut object, &path.iter().map(String::as_str).collect::<Vec<_>>());
     }
     let stored = replace(state, call, &live, object, booked, options.dry_run)?;
