@@ -294,22 +294,26 @@ pub fn json_error(error: &str) -> String {
     format!("couldn't get version/kind; json parse error: {error}")
 }
 
-/// What keeps `apiVersion` and `kind` from being read.
-pub fn type_meta_error(object: &Value) -> Option<String> {
-    let got = |value: &Value| match value {
+/// What Go's parser calls a value.
+fn go_word(value: &Value) -> &'static str {
+    match value {
         Value::Array(_) => "array",
         Value::String(_) => "string",
         Value::Bool(_) => "bool",
         Value::Number(_) => "number",
         Value::Object(_) | Value::Null => "object",
-    };
+    }
+}
+
+/// What keeps `apiVersion` and `kind` from being read.
+pub fn type_meta_error(object: &Value) -> Option<String> {
     if !object.is_object() {
         let versioned = "struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }";
-        return Some(format!("json: cannot unmarshal {} into Go value of type {versioned}", got(object)));
+        return Some(format!("json: cannot unmarshal {} into Go value of type {versioned}", go_word(object)));
     }
     let odd =
         ["apiVersion", "kind"].into_iter().find(|name| !matches!(object[*name], Value::String(_) | Value::Null))?;
-    Some(format!("json: cannot unmarshal {} into Go struct field .{odd} of type string", got(&object[odd])))
+    Some(format!("json: cannot unmarshal {} into Go struct field .{odd} of type string", go_word(&object[odd])))
 }
 
 /// Fills in an absent kind and version; another kind is refused.
@@ -365,6 +369,12 @@ pub fn check_fields(
         && let Err(error) = decode(&mut object["metadata"].clone(), node)
     {
         return Err(wrong(&error));
+    }
+    if resource.custom.is_some() && !matches!(object["metadata"], Value::Object(_) | Value::Null) {
+        return Err(wrong(&format!(
+            "json: cannot unmarshal {} into Go value of type v1.ObjectMeta",
+            go_word(&object["metadata"])
+        )));
     }
     let surplus = if kind == resource.kind { decode(object, &resource.schema) } else { Ok(Default::default()) };
     let unknown = match (surplus, &resource.custom) {

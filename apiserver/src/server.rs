@@ -255,6 +255,7 @@ impl ApiServer {
             ["healthz" | "livez" | "readyz", ref check @ ..] if !path.ends_with('/') => {
                 return Some(Ok(health(parts[0], check, query)));
             }
+            ["openapi", "v3"] if path.ends_with('/') => return Some(Ok(nothing())),
             ["openapi", "v3", ..] if !path.ends_with('/') => {
                 return Some(Ok(self.openapi(&parts[2..], query, headers)));
             }
@@ -263,10 +264,11 @@ impl ApiServer {
                 let (media, text) = openapi::v2(accept.unwrap_or_default());
                 return Some(Ok(answer(200, media, text)));
             }
-            ["version"] if *method == Method::GET => {
+            ["version"] if *method == Method::GET && plain_json(headers) => {
                 let told = Bytes::from(order::typed(&version(), "version.Info") + "\n");
                 return Some(Ok(answer(200, "application/json", told)));
             }
+            ["api", version] if version != "v1" => return Some(Err(Failure::no_such_resource())),
             ["version"] | ["api"] | ["apis"] | ["api", "v1"] | ["apis", _] | ["apis", _, _] => true,
             _ => false,
         };
@@ -309,11 +311,7 @@ impl ApiServer {
             ["apis", group, version] => openapi::document(&state.registry, group, version),
             _ => None,
         };
-        let Some(document) = found else {
-            let mut nothing = Response::new(Full::default().boxed_unsync());
-            *nothing.status_mut() = StatusCode::NOT_FOUND;
-            return nothing;
-        };
+        let Some(document) = found else { return nothing() };
         let etag = format!("\"{}\"", document.hash);
         let known = headers.get(IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == etag.as_bytes());
         let asked = query.get("hash");
@@ -453,6 +451,10 @@ impl ApiServer {
         if watching {
             let watch = Watch::open(&self.state, Arc::new(call), wanted.form)?;
             return Ok(stream(watch));
+        }
+        if *method == Method::GET && !collection && call.query.flag("export") {
+            let message = "the export parameter, deprecated since v1.14, is no longer supported";
+            return Err(Failure::bad_request(message));
         }
         let mut state = locked(&self.state);
         if *method == Method::GET
@@ -686,6 +688,11 @@ fn encode(code: u16, body: &Value, accepted: Accepted) -> Response<Body> {
     json_answer(code, body)
 }
 
+/// Whether an object may be answered as JSON.
+fn plain_json(headers: &HeaderMap) -> bool {
+    negotiate(headers, |form| form == Form::Object).is_ok_and(|accepted| !accepted.yaml)
+}
+
 /// Whether JSON is to be spread over lines: if the query says so, or else for programs that people use by hand.
 fn for_people(parts: &http::request::Parts) -> bool {
     const PROGRAMS: [&str; 3] = ["curl", "Wget", "Mozilla/5.0"];
@@ -706,6 +713,13 @@ async fn spread(answer: Response<Body>) -> Response<Body> {
     let text = body.collect().await.map(|body| body.to_bytes()).unwrap_or_else(|never| match never {});
     let spread = order::indented(&String::from_utf8_lossy(&text));
     Response::from_parts(head, Full::new(Bytes::from(spread)).map_err(|never| match never {}).boxed_unsync())
+}
+
+/// A 404 that says no more.
+fn nothing() -> Response<Body> {
+    let mut nothing = Response::new(Full::default().boxed_unsync());
+    *nothing.status_mut() = StatusCode::NOT_FOUND;
+    nothing
 }
 
 fn text(code: StatusCode, body: &'static str) -> Response<Body> {

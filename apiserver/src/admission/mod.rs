@@ -4,6 +4,7 @@ mod classes;
 mod limits;
 mod node_restriction;
 mod priority;
+mod runtime_class;
 mod service_account;
 
 use serde_json::Value;
@@ -34,11 +35,13 @@ pub fn create(state: &mut State, call: &Call, object: &mut Value) -> Outcome<()>
             node_restriction::create(state, call, object)?;
         }
         priority::admit(state, object)?;
+        runtime_class::admit(state, object)?;
         return limits::check(state, call, object);
     }
     if limits::concerns(call) {
         limits::check(state, call, object)?;
     }
+    priority::admit_class(state, call, object)?;
     unenforced(call)?;
     classes::fill(state, call, object);
     priority::admit_class(state, call, object)?;

@@ -11,6 +11,18 @@ use crate::verbs::{Call, meta};
 
 const STORAGE: &str = "scheduling.k8s.io/priorityclasses";
 
+/// Only one class is that of pods that name none.
+pub(super) fn admit_class(state: &State, call: &Call, class: &Value) -> Outcome<()> {
+    if &*call.resource.storage != STORAGE || class["globalDefault"] != true {
+        return Ok(());
+    }
+    let mut classes = state.store.list(&Arc::from(STORAGE), "").map(|(_, class)| class);
+    let Some(first) = classes.find(|other| other["globalDefault"] == true) else { return Ok(()) };
+    let why =
+        format!("PriorityClass {} is already marked as default. Only one default can exist", meta(&first, "name"));
+    Err(Failure::forbidden(&call.resource.group, &call.resource.plural, meta(class, "name"), &why))
+}
+
 pub(super) fn admit(state: &State, pod: &mut Value) -> Outcome<()> {
     let classes = || state.store.list(&Arc::from(STORAGE), "").map(|(_, class)| class);
     let asked = pod["spec"]["priorityClassName"].as_str().unwrap_or_default().to_owned();

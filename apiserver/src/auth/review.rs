@@ -103,7 +103,8 @@ fn access_errors(call: &Call, resource: &Value, path: &Value, user: &User) -> Ve
     let kind = call.resource.kind.as_str();
     let mut errors = Vec::new();
     // Shown as Go holds it.
-    let shown = json!({"Path": path["path"], "Verb": path["verb"]});
+    let word = |name: &str| path[name].as_str().unwrap_or_default();
+    let shown = json!({"Path": word("path"), "Verb": word("verb")});
     let local = kind == "LocalSubjectAccessReview";
     match (resource.is_object(), path.is_object()) {
         (_, true) if local => {

@@ -1,3 +1,5 @@
+//! Only keys of one mapping count as doubled.
+
 use super::duplicates;
 
 #[test]

@@ -239,6 +239,14 @@ fn others(
     Ok(differences)
 }
 
+/// Takes a field from everybody who owns it.
+pub fn disown(object: &mut Value, path: &[&str]) {
+    let mut managed = Managed::of(object);
+    managed.0.values_mut().for_each(|owned| owned.set.cut(path));
+    managed.0.retain(|_, owned| !owned.set.is_empty());
+    managed.store(object);
+}
+
 /// Applies a configuration: the merged object with its owners booked, or the conflicts.
 pub fn apply(live: &Value, config: &Value, write: &Write<'_>, force: bool) -> Outcome<Value> {
     let mut managed = Managed::of(live);

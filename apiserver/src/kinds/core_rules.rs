@@ -84,7 +84,22 @@ pub(super) fn node(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
         }
         seen.push(address);
     }
+    for (name, amount) in object["status"]["capacity"].as_object().into_iter().flatten() {
+        let (field, amount) = (format!("status.capacity.{name}"), amount.as_str().unwrap_or_default());
+        let whole = matches!(
+            name.as_str(),
+            "pods" | "services" | "replicationcontrollers" | "resourcequotas" | "secrets" | "configmaps"
+        );
+        if amount.starts_with('-') {
+            errors.push(FieldError::invalid(field, &json!(amount), "must be greater than or equal to 0"));
+        } else if whole && amount.ends_with('m') {
+            errors.push(FieldError::invalid(field, &json!(amount), "must be an integer"));
+        }
+    }
     let (new, old) = (&object["spec"], &old["spec"]);
+    if new["externalID"] != old["externalID"] {
+        errors.push(FieldError::forbidden("spec.externalID", "may not be updated"));
+    }
     if old["podCIDRs"].as_array().is_some_and(|list| !list.is_empty()) && old["podCIDRs"] != new["podCIDRs"] {
         let detail = "node updates may not change podCIDR except from \"\" to valid";
         errors.push(FieldError::forbidden("spec.podCIDRs", detail));

@@ -219,7 +219,7 @@ fn version_list_errors(spec: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let versions: &Vec<&Value> = &spec["versions"].as_array().into_iter().flatten().collect();
     let names: Vec<&Value> = versions.iter().map(|version| &version["name"]).collect();
-    let shown = if versions.is_empty() { spec["versions"].to_string() } else { go_versions(versions) };
+    let shown = if versions.is_empty() { "[]".to_owned() } else { go_versions(versions) };
     let complaint = |detail: &str| FieldError {
         reason: "FieldValueInvalid",
         message: format!("Invalid value: {shown}: {detail}"),

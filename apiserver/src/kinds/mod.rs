@@ -1,5 +1,6 @@
 //! What differs from kind to kind: defaults, what a create or update may set, validation, storage form.
 
+mod cluster_rules;
 pub mod core;
 mod core_rules;
 pub mod definition;
@@ -10,6 +11,7 @@ mod jobs;
 mod limits;
 pub mod names;
 mod pod_parts;
+mod pod_rules;
 mod pods;
 pub mod quantity;
 mod scale_rules;
@@ -118,6 +120,7 @@ pub fn prepare_create(resource: &Resource, object: &mut Value, bare: bool) {
     match id(resource) {
         ("", "nodes") => core::prepare_node(object),
         ("", "pods") => workloads::prepare_pod(object),
+        ("", "services") => service::prepare(object),
         ("", "namespaces") => core::prepare_namespace(object),
         ("apiextensions.k8s.io", _) => definition::begin(object),
         _ if custom_status == Some(false) => {}
@@ -235,6 +238,9 @@ pub fn allocate(
     if id(resource) == ("", "services") {
         let State { allocations, chance, .. } = state;
         let errors = allocations.give(chance, object, old, dry_run);
+        if let Some(inner) = errors.iter().find(|error| error.reason == "InternalError") {
+            return Err(Failure::internal(&inner.message));
+        }
         if !errors.is_empty() {
             return Err(Failure::invalid("", "Service", meta(object, "name"), &errors));
         }
@@ -296,6 +302,13 @@ pub fn validate(resource: &Resource, subresource: &str, object: &Value, old: Opt
         (("rbac.authorization.k8s.io", "clusterroles"), _) => core_rules::role(object, false),
         (("rbac.authorization.k8s.io", "rolebindings"), _) => core_rules::role_binding(object, old, true),
         (("rbac.authorization.k8s.io", "clusterrolebindings"), _) => core_rules::role_binding(object, old, false),
+        (("policy", "poddisruptionbudgets"), "") => cluster_rules::budget(object),
+        (("policy", "poddisruptionbudgets"), _) => cluster_rules::budget_status(object),
+        (("scheduling.k8s.io", "priorityclasses"), _) => cluster_rules::priority_class(object, old),
+        (("storage.k8s.io", "storageclasses"), _) => cluster_rules::storage_class(object, old),
+        (("node.k8s.io", "runtimeclasses"), _) => cluster_rules::runtime_class(object, old),
+        (("networking.k8s.io", "networkpolicies"), _) => cluster_rules::network_policy(object),
+        (("", "namespaces"), "") => cluster_rules::namespace(object),
         (("apiextensions.k8s.io", _), "") => definition_rules::validate(object, old),
         _ => Vec::new(),
     });
@@ -335,7 +348,10 @@ pub fn warnings(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec
     match id(resource) {
         ("", "services") => return service_rules::warnings(object),
         ("", "pods") => return pods::warnings(&object["spec"], "spec"),
-        ("apiextensions.k8s.io", _) => return definition_rules::warnings(object),
+        ("apiextensions.k8s.io", _) if old.is_none() => return definition_rules::warnings(object),
+        // What an update leaves as it was has been warned of.
+        ("apps" | "batch", _)
+            if old.is_some_and(|old| old["metadata"]["generation"] == object["metadata"]["generation"]) => {}
         ("apps" | "batch", _) => return pods::warnings(&object["spec"]["template"]["spec"], "spec.template.spec"),
         _ => {}
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{names, quantity};
+use super::{names, pod_rules, quantity};
 use crate::failure::FieldError;
 
 const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
@@ -211,6 +211,7 @@ fn spec_warnings(spec: &Value, path: &str) -> Vec<String> {
             warnings.push(format!("{at}: a null labelSelector results in matching no pod"));
         }
     }
+    warnings.extend(pod_rules::affinity_warnings(&spec["affinity"], &format!("{path}.affinity")));
     for (index, secret) in list(spec, "imagePullSecrets") {
         if text(secret, "name").is_empty() {
             warnings.push(format!("{path}.imagePullSecrets[{index}].name: invalid empty name \"\""));
@@ -233,7 +234,11 @@ pub(super) fn spec_errors(spec: &Value, path: &str) -> Vec<FieldError> {
     errors.extend(one_of(spec, "restartPolicy", path, &["Always", "OnFailure", "Never"]));
     errors.extend(one_of(spec, "dnsPolicy", path, &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"]));
     errors.extend(names::label_errors(&spec["nodeSelector"], &at("nodeSelector")));
+    errors.extend(pod_rules::security_errors(&spec["securityContext"], &at("securityContext")));
     errors.extend(host_port_errors(spec, path));
+    errors.extend(pod_rules::affinity_errors(&spec["affinity"], &at("affinity")));
+    let (os, dns) = pod_rules::system_errors(spec, path);
+    errors.extend(dns);
     for (name, check) in
         [("serviceAccountName", names::subdomain as fn(&str) -> Vec<String>), ("nodeName", names::subdomain)]
     {
@@ -251,12 +256,8 @@ pub(super) fn spec_errors(spec: &Value, path: &str) -> Vec<FieldError> {
         }
     }
     errors.extend(toleration_errors(spec, path));
-    for name in ["runAsUser", "runAsGroup", "fsGroup"] {
-        if let Some(id) = spec["securityContext"][name].as_i64().filter(|id| !(0..=i64::from(i32::MAX)).contains(id)) {
-            let detail = format!("must be between 0 and {}, inclusive", i32::MAX);
-            errors.push(FieldError::invalid(at(&format!("securityContext.{name}")), &json!(id), &detail));
-        }
-    }
+    errors.extend(pod_rules::spread_errors(spec, path));
+    errors.extend(os);
     errors
 }
 
@@ -333,6 +334,7 @@ fn containers_errors(spec: &Value, path: &str, volumes: &BTreeSet<&str>) -> Vec<
         if !seen.insert(text(container, "name")) {
             errors.push(FieldError::duplicate(format!("{at}.name"), &container["name"]));
         }
+        errors.extend(pod_rules::lifecycle_errors(&container["lifecycle"], &format!("{at}.lifecycle")));
         for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
             errors.extend(probe_errors(&container[probe], probe, &format!("{at}.{probe}")));
         }
@@ -442,6 +444,9 @@ fn variable_errors(container: &Value, path: &str) -> Vec<FieldError> {
             name => errors.extend(FieldError::each(&at("name"), &variable["name"], names::variable_name(name))),
         }
         let Some(source) = variable["valueFrom"].as_object() else { continue };
+        if source.get("fieldRef").is_some_and(Value::is_object) {
+            errors.extend(pod_rules::field_path_error(&source["fieldRef"], &at("valueFrom.fieldRef")));
+        }
         let count = source.values().filter(|value| value.is_object()).count();
         let mut refuse = |detail: &str| errors.push(FieldError::invalid(at("valueFrom"), &json!(""), detail));
         if count == 0 {
@@ -462,15 +467,24 @@ fn mount_errors(container: &Value, path: &str, volumes: &BTreeSet<&str>) -> Vec<
     for (index, mount) in list(container, "volumeMounts") {
         let at = |name: &str| format!("{path}.volumeMounts[{index}].{name}");
         match text(mount, "name") {
-            "" => errors.push(FieldError::required(at("name"), "")),
             name if volumes.contains(name) => {}
-            _ => errors.push(FieldError::not_found(at("name"), &mount["name"])),
+            name => {
+                errors.extend(name.is_empty().then(|| FieldError::required(at("name"), "")));
+                errors.push(FieldError::not_found(at("name"), &json!(name)));
+            }
         }
         match text(mount, "mountPath") {
             "" => errors.push(FieldError::required(at("mountPath"), "")),
             place if seen.insert(place) => {}
             _ => errors.push(FieldError::invalid(at("mountPath"), &mount["mountPath"], "must be unique")),
         }
+        let part = text(mount, "subPath");
+        let wrong = match part.starts_with('/') {
+            true => Some("must be a relative path"),
+            false => part.split('/').any(|part| part == "..").then_some("must not contain '..'"),
+        };
+        let field = format!("{path}.volumeMounts.subPath");
+        errors.extend(wrong.map(|why| FieldError::invalid(field, &mount["subPath"], why)));
     }
     errors
 }

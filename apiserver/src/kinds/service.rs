@@ -65,6 +65,10 @@ impl Allocations {
             return vec![error];
         }
         if kind == "ExternalName" {
+            // What a new one may not say is refused when it is looked at; an old one gives up what it has.
+            if old.is_none() {
+                return Vec::new();
+            }
             for name in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
                 drop_field(&mut service["spec"], name);
             }
@@ -91,9 +95,11 @@ impl Allocations {
             return errors;
         }
         let bare = headless && spec["selector"].as_object().is_none_or(|s| s.is_empty());
-        if bare && spec["ipFamilyPolicy"].is_null() && spec["ipFamilies"].is_null() {
+        if bare && spec["ipFamilyPolicy"].is_null() && spec["ipFamilies"].as_array().is_none_or(|list| list.len() == 1)
+        {
             spec["ipFamilyPolicy"] = json!("RequireDualStack");
-            spec["ipFamilies"] = json!(["IPv4", "IPv6"]);
+            let six_first = spec["ipFamilies"][0] == "IPv6";
+            spec["ipFamilies"] = if six_first { json!(["IPv6", "IPv4"]) } else { json!(["IPv4", "IPv6"]) };
             return Vec::new();
         }
         if bare {
@@ -101,13 +107,12 @@ impl Allocations {
         }
         if spec["ipFamilyPolicy"] == "RequireDualStack" {
             let detail = "this cluster is not configured for dual-stack services";
-            return vec![FieldError::invalid("spec.ipFamilyPolicy", &spec["ipFamilyPolicy"], detail)];
+            let mut errors = vec![FieldError::invalid("spec.ipFamilyPolicy", &spec["ipFamilyPolicy"], detail)];
+            errors.extend(unserved_families(spec));
+            return errors;
         }
-        for (index, family) in spec["ipFamilies"].as_array().into_iter().flatten().enumerate() {
-            if family != "IPv4" {
-                let field = format!("spec.ipFamilies[{index}]");
-                return vec![FieldError::invalid(field, family, "not configured on this cluster")];
-            }
+        if let Some(error) = unserved_families(spec).into_iter().next() {
+            return vec![error];
         }
         for (index, address) in spec["clusterIPs"].as_array().into_iter().flatten().enumerate() {
             if text(address).contains(':') {
@@ -235,7 +240,8 @@ impl Allocations {
             0 => service["spec"]["healthCheckNodePort"] = json!(self.free_port(giving)?),
             asked => {
                 let detail = self.taken(asked, own, giving)?;
-                return Some(FieldError::invalid("spec.healthCheckNodePort", &json!(asked), &detail));
+                let message = format!("failed to allocate requested HealthCheck NodePort {asked}: {detail}");
+                return Some(FieldError { reason: "InternalError", message, field: "spec.healthCheckNodePort".into() });
             }
         }
         None
@@ -347,12 +353,43 @@ pub(super) fn default(service: &mut Value) {
     }
 }
 
+/// Families that the cluster has no addresses of.
+fn unserved_families(spec: &Value) -> Vec<FieldError> {
+    let families = spec["ipFamilies"].as_array().into_iter().flatten().enumerate();
+    let other = families.filter(|(_, family)| *family != "IPv4");
+    let error = |index: usize, family: &Value| {
+        FieldError::invalid(format!("spec.ipFamilies[{index}]"), family, "not configured on this cluster")
+    };
+    other.map(|(index, family)| error(index, family)).collect()
+}
+
+/// What a new Service of its type has no use for, and its addresses if it says only the first.
+pub(super) fn prepare(service: &mut Value) {
+    let spec = &mut service["spec"];
+    if spec["type"] == "ExternalName" {
+        if !text(&spec["clusterIP"]).is_empty() && spec["clusterIPs"].is_null() {
+            spec["clusterIPs"] = json!([spec["clusterIP"]]);
+        }
+        spec.as_object_mut().map(|spec| spec.remove("internalTrafficPolicy"));
+    }
+    if let Some(service) = service.as_object_mut() {
+        service.remove("status");
+    }
+}
+
 /// What an update leaves out and the server keeps: addresses, node ports, the health check port; and what a change of
 /// type gives back.
 pub(super) fn carry_over(service: &mut Value, old: &Value) {
     let (new_type, old_type) = (text(&service["spec"]["type"]).to_owned(), text(&old["spec"]["type"]).to_owned());
     let has_ports = |kind: &str| kind == "NodePort" || kind == "LoadBalancer";
     let spec = &mut service["spec"];
+    // Who says only the first address means all of them.
+    if spec["clusterIP"] != old["spec"]["clusterIP"] && spec["clusterIPs"] == old["spec"]["clusterIPs"] {
+        match spec["clusterIP"].as_str() {
+            None | Some("") => spec["clusterIPs"] = Value::Null,
+            Some(_) => spec["clusterIPs"] = json!([spec["clusterIP"]]),
+        }
+    }
     if new_type != "ExternalName" && old_type != "ExternalName" {
         if text(&spec["clusterIP"]).is_empty() && spec["clusterIPs"].is_null() {
             for name in ["clusterIP", "clusterIPs"] {

@@ -197,7 +197,7 @@ fn deployment(spec: &Value) -> Vec<FieldError> {
 }
 
 /// A number of pods, or a share of them.
-fn share_errors(value: &Value, field: &str) -> Vec<FieldError> {
+pub(super) fn share_errors(value: &Value, field: &str) -> Vec<FieldError> {
     match value {
         Value::String(text) if percent(text).is_none() => {
             let detail = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
@@ -212,7 +212,7 @@ fn percent(text: &str) -> Option<u64> {
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
-fn too_much(value: &Value, field: &str) -> Option<FieldError> {
+pub(super) fn too_much(value: &Value, field: &str) -> Option<FieldError> {
     let share = percent(value.as_str()?).filter(|share| *share > 100)?;
     let _ = share;
     Some(FieldError::invalid(field, value, "must not be greater than 100%"))

@@ -43,6 +43,15 @@ fn default_pod_spec(spec: &mut Value) {
     }
     for list in ["containers", "initContainers", "ephemeralContainers"] {
         for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            for variable in container.get_mut("env").and_then(Value::as_array_mut).into_iter().flatten() {
+                if let Some(reference) = variable.pointer_mut("/valueFrom/resourceFieldRef").filter(|r| r.is_object()) {
+                    reference.as_object_mut().map(|reference| reference.entry("divisor").or_insert(json!("0")));
+                }
+            }
+        }
+    }
+    for list in ["containers", "initContainers"] {
+        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
             default_container(container);
         }
     }
@@ -166,6 +175,14 @@ fn fill(value: &mut Value, fields: &[(&str, Value)]) {
 /// A new pod is pending; its status is the server's.
 pub(super) fn prepare_pod(object: &mut Value) {
     object["status"] = json!({"phase": "Pending", "qosClass": quality(object)});
+    if object["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
+        object["status"]["conditions"] = json!([{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+            "lastProbeTime": null, "lastTransitionTime": object["metadata"]["creationTimestamp"],
+            "message": "Scheduling is blocked due to non-empty scheduling gates"}]);
+    }
+    if object["spec"]["terminationGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds < 0) {
+        object["spec"]["terminationGracePeriodSeconds"] = json!(1);
+    }
     tolerate(object);
 }
 

@@ -86,7 +86,7 @@ fn check(value: &mut Value, node: &Node, place: &Place, surplus: &mut Surplus) -
 
 /// Go's types hold an empty text where a list or map of texts has null.
 fn zero_text(value: &mut Value, item: &Node, place: &Place) {
-    let text = item.type_ == Type::String && item.format.is_empty() && !place.structure.is_empty();
+    let text = matches!(item.format.as_str(), "" | "byte") && item.type_ == Type::String && !place.structure.is_empty();
     if value.is_null() && text {
         *value = Value::from("");
     }

@@ -1,3 +1,5 @@
+//! What JSON paths of definitions hit.
+
 use serde_json::json;
 
 use super::first;

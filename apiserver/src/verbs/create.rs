@@ -194,11 +194,26 @@ pub fn bind(state: &mut State, call: &Call) -> Outcome<Written> {
     let decoded = read_object(&call.body, &call.media_type, &call.resource, "Binding", options.validation)?;
     let node = decoded.object["target"]["name"].as_str().unwrap_or_default();
     let name = &call.target.name;
-    if node.is_empty() {
-        let error = FieldError::required("target.name", "");
-        return Err(Failure::invalid("", "Binding", name, &[error]));
+    let mut wrong = Vec::new();
+    let kind = &decoded.object["target"]["kind"];
+    if !matches!(kind.as_str(), None | Some("" | "Node")) {
+        wrong.push(FieldError::not_supported("target.kind", kind, &["Node", "<empty>"]));
     }
-    let live = state.read(&call.resource, call.namespace(), name)?;
+    if node.is_empty() {
+        wrong.push(FieldError::required("target.name", ""));
+    }
+    let live = match &wrong[..] {
+        [] => state.read(&call.resource, call.namespace(), name)?,
+        [one] => return Err(Failure::plain(one.text())),
+        all => {
+            let texts: Vec<String> = all.iter().map(FieldError::text).collect();
+            return Err(Failure::plain(format!("[{}]", texts.join(", "))));
+        }
+    };
+    if live["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
+        let why = format!("pod {name} has non-empty .spec.schedulingGates");
+        return Err(Failure::conflict("", "pods/binding", name, &why));
+    }
     if let Some(bound) = live["spec"]["nodeName"].as_str().filter(|bound| !bound.is_empty()) {
         let why = format!("pod {name} is already assigned to node \"{bound}\"");
         return Err(Failure::conflict("", "pods/binding", name, &why));

@@ -115,7 +115,10 @@ fn options_of(call: &Call, body: &Value) -> Outcome<Options> {
         text => Some(text.to_owned()),
     };
     let policy = query_or("propagationPolicy");
-    let orphan = body["orphanDependents"].as_bool();
+    let orphan = match query.has("orphanDependents") {
+        true => Some(query.flag("orphanDependents")),
+        false => body["orphanDependents"].as_bool(),
+    };
     let refuse = |error| Err(Failure::invalid_options("DeleteOptions", error));
     if let Some(policy) = &policy {
         if orphan.is_some() {

@@ -17,9 +17,6 @@ use crate::store::{Key, Listed, Stored};
 
 /// One object.
 pub fn get(state: &State, call: &Call) -> Outcome<Value> {
-    if call.query.flag("export") {
-        return Err(Failure::bad_request("the export parameter, deprecated since v1.14, is no longer supported"));
-    }
     let asked = call.query.get("resourceVersion");
     if !asked.is_empty() {
         let revision = parse_revision(asked)

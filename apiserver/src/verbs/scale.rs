@@ -7,6 +7,7 @@ use super::update::{check_names, replace};
 use super::{Call, Written, in_version, meta};
 use crate::body::{check_fields, read_object};
 use crate::failure::{Failure, FieldError, Outcome};
+use crate::fields::managed::disown;
 use crate::registry::Resource;
 use crate::request::WriteOptions;
 use crate::schema::builtin;
@@ -141,7 +142,14 @@ fn write(
         &mut value[part]
     });
     *place = json!(replicas);
-    let stored = replace(state, call, &live, object, Some(options), options.dry_run)?;
+    // Nobody owns what was written through the scale of a custom resource: its owners are of another group.
+    let booked = if call.resource.custom.is_some() { None } else { Some(options) };
+    if booked.is_none() {
+        let path: Vec<String> =
+            wanted.split('.').filter(|part| !part.is_empty()).map(|part| format!("f:{part}")).collect();
+        disown(&mut object, &path.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    let stored = replace(state, call, &live, object, booked, options.dry_run)?;
     Ok(Written { code: 200, object: show(&stored, call), warnings })
 }
 

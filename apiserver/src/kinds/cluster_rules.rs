@@ -1,0 +1,250 @@
+//! What is wrong with disruption budgets, classes of priority, storage and runtimes, network policies and namespaces.
+
+use serde_json::{Value, json};
+
+use super::{names, workload_rules};
+use crate::failure::FieldError;
+
+/// Beyond it are the classes of the system.
+const PRIORITY_MAX: i64 = 1_000_000_000;
+const SYSTEM_CLASSES: [&str; 2] = ["system-cluster-critical", "system-node-critical"];
+const DIRECTIONS: [&str; 2] = ["Ingress", "Egress"];
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap_or_default()
+}
+
+fn items(value: &Value) -> impl Iterator<Item = (usize, &Value)> {
+    value.as_array().into_iter().flatten().enumerate()
+}
+
+/// An error if a word is given that is none of those known.
+fn unknown(value: &Value, field: &str, known: &[&str]) -> Option<FieldError> {
+    let word = value.as_str().filter(|word| !known.contains(word))?;
+    Some(FieldError::not_supported(field, &json!(word), known))
+}
+
+fn fixed(new: &Value, old: &Value, field: &str, detail: &str) -> Option<FieldError> {
+    (new != old).then(|| FieldError::forbidden(field, detail))
+}
+
+/// A PodDisruptionBudget.
+pub(super) fn budget(object: &Value) -> Vec<FieldError> {
+    let spec = &object["spec"];
+    let mut errors = Vec::new();
+    if !spec["minAvailable"].is_null() && !spec["maxUnavailable"].is_null() {
+        let shown = format!(
+            "{{\"MinAvailable\":{},\"Selector\":{},\"MaxUnavailable\":{},\"UnhealthyPodEvictionPolicy\":{}}}",
+            spec["minAvailable"], spec["selector"], spec["maxUnavailable"], spec["unhealthyPodEvictionPolicy"]
+        );
+        errors.push(FieldError {
+            reason: "FieldValueInvalid",
+            message: format!("Invalid value: {shown}: minAvailable and maxUnavailable cannot be both set"),
+            field: "spec".into(),
+        });
+    }
+    for name in ["minAvailable", "maxUnavailable"] {
+        let field = format!("spec.{name}");
+        errors.extend(workload_rules::share_errors(&spec[name], &field));
+        errors.extend(workload_rules::too_much(&spec[name], &field));
+    }
+    errors.extend(names::selector_errors(&spec["selector"], "spec.selector"));
+    let known = ["AlwaysAllow", "IfHealthyBudget"];
+    errors.extend(unknown(&spec["unhealthyPodEvictionPolicy"], "spec.unhealthyPodEvictionPolicy", &known));
+    errors
+}
+
+/// The status of a PodDisruptionBudget.
+pub(super) fn budget_status(object: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for name in ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"] {
+        let value = &object["status"][name];
+        if value.as_i64().is_some_and(|number| number < 0) {
+            errors.push(FieldError::invalid(format!("status.{name}"), value, "must be greater than or equal to 0"));
+        }
+    }
+    errors
+}
+
+/// A PriorityClass, or the change of one.
+pub(super) fn priority_class(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let name = text(&object["metadata"], "name");
+    if name.starts_with("system-") {
+        if !SYSTEM_CLASSES.contains(&name) {
+            let detail = format!(
+                "priority class names with 'system-' prefix are reserved for system use only. error: {name} is not a known system priority class"
+            );
+            errors.push(FieldError::forbidden("metadata.name", &detail));
+        }
+    } else if object["value"].as_i64().is_some_and(|value| value > PRIORITY_MAX) {
+        let detail = format!("maximum allowed value of a user defined priority is {PRIORITY_MAX}");
+        errors.push(FieldError::forbidden("value", &detail));
+    }
+    errors.extend(unknown(&object["preemptionPolicy"], "preemptionPolicy", &["PreemptLowerPriority", "Never"]));
+    if let Some(old) = old {
+        errors.extend(fixed(&object["value"], &old["value"], "value", "may not be changed in an update."));
+        if object["preemptionPolicy"] != old["preemptionPolicy"] {
+            let value = &object["preemptionPolicy"];
+            errors.push(FieldError::invalid("preemptionPolicy", value, "field is immutable"));
+        }
+    }
+    errors
+}
+
+/// A StorageClass, or the change of one.
+pub(super) fn storage_class(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if let Some(old) = old {
+        for name in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
+            let detail = format!("updates to {name} are forbidden.");
+            errors.extend(fixed(&object[name], &old[name], name, &detail));
+        }
+        return errors;
+    }
+    match text(object, "provisioner") {
+        "" => errors.push(FieldError::required("provisioner", "")),
+        name => {
+            let complaints = names::qualified(&name.to_lowercase());
+            errors.extend(FieldError::each("provisioner", &object["provisioner"], complaints));
+        }
+    }
+    let parameters = object["parameters"].as_object();
+    if parameters.is_some_and(|map| map.keys().any(String::is_empty)) {
+        errors.push(FieldError::invalid("parameters", &json!(""), "field can not be empty."));
+    }
+    errors.extend(unknown(&object["reclaimPolicy"], "reclaimPolicy", &["Delete", "Retain"]));
+    errors.extend(unknown(&object["volumeBindingMode"], "volumeBindingMode", &["Immediate", "WaitForFirstConsumer"]));
+    errors
+}
+
+/// A RuntimeClass, or the change of one.
+pub(super) fn runtime_class(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    if let Some(old) = old {
+        let changed = object["handler"] != old["handler"];
+        let error = || FieldError::invalid("handler", &object["handler"], "field is immutable");
+        return changed.then(error).into_iter().collect();
+    }
+    FieldError::each("handler", &object["handler"], names::label(text(object, "handler")))
+}
+
+/// Finalizers of a namespace's spec.
+pub(super) fn namespace(object: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (_, finalizer) in items(&object["spec"]["finalizers"]) {
+        let word = finalizer.as_str().unwrap_or_default();
+        let complaints = names::qualified(word);
+        if !complaints.is_empty() {
+            errors.extend(FieldError::each("spec.finalizers", finalizer, complaints));
+        } else if !word.contains('/') && word != "kubernetes" {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(FieldError::invalid("spec.finalizers", finalizer, detail));
+        }
+    }
+    errors
+}
+
+/// A NetworkPolicy.
+pub(super) fn network_policy(object: &Value) -> Vec<FieldError> {
+    let spec = &object["spec"];
+    let mut errors = names::selector_errors(&spec["podSelector"], "spec.podSelector");
+    for (direction, peers) in [("ingress", "from"), ("egress", "to")] {
+        for (index, rule) in items(&spec[direction]) {
+            let at = format!("spec.{direction}[{index}]");
+            for (number, port) in items(&rule["ports"]) {
+                errors.extend(policy_port_errors(port, &format!("{at}.ports[{number}]")));
+            }
+            for (number, peer) in items(&rule[peers]) {
+                errors.extend(peer_errors(peer, &format!("{at}.{peers}[{number}]")));
+            }
+        }
+    }
+    let types = &spec["policyTypes"];
+    if types.as_array().is_some_and(|list| list.len() > 2) {
+        let detail = "may not specify more than two policyTypes";
+        return [errors, vec![FieldError::invalid("spec.policyTypes", types, detail)]].concat();
+    }
+    for (index, kind) in items(types) {
+        errors.extend(unknown(kind, &format!("spec.policyTypes[{index}]"), &DIRECTIONS));
+    }
+    errors
+}
+
+fn policy_port_errors(port: &Value, path: &str) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    errors.extend(unknown(&port["protocol"], &format!("{path}.protocol"), &["TCP", "UDP", "SCTP"]));
+    let (field, end) = (format!("{path}.port"), &port["endPort"]);
+    let end_field = format!("{path}.endPort");
+    match &port["port"] {
+        Value::Number(number) => {
+            let number = number.as_i64().unwrap_or_default();
+            errors.extend(names::port_number(number).map(|why| FieldError::invalid(&*field, &json!(number), why)));
+            match end.as_i64() {
+                Some(end) if end < number => {
+                    let detail = "must be greater than or equal to `port`";
+                    errors.push(FieldError::invalid(end_field, &json!(end), detail));
+                }
+                Some(end) => {
+                    errors.extend(names::port_number(end).map(|why| FieldError::invalid(end_field, &json!(end), why)))
+                }
+                None => {}
+            }
+        }
+        Value::String(name) => {
+            if !end.is_null() {
+                let detail = "may not be specified when `port` is non-numeric";
+                errors.push(FieldError::invalid(end_field, end, detail));
+            }
+            errors.extend(FieldError::each(&field, &port["port"], names::port_name(name)));
+        }
+        _ if !end.is_null() => {
+            let detail = "may not be specified when `port` is not specified";
+            errors.push(FieldError::invalid(end_field, end, detail));
+        }
+        _ => {}
+    }
+    errors
+}
+
+fn peer_errors(peer: &Value, path: &str) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let mut selectors = 0;
+    for name in ["podSelector", "namespaceSelector"] {
+        if peer[name].is_object() {
+            selectors += 1;
+            errors.extend(names::selector_errors(&peer[name], &format!("{path}.{name}")));
+        }
+    }
+    let block = &peer["ipBlock"];
+    if block.is_object() {
+        errors.extend(block_errors(block, &format!("{path}.ipBlock")));
+    }
+    match (selectors, block.is_object()) {
+        (0, false) => errors.push(FieldError::required(path, "must specify a peer")),
+        (1.., true) => errors.push(FieldError::forbidden(path, "may not specify both ipBlock and another peer")),
+        _ => {}
+    }
+    errors
+}
+
+fn block_errors(block: &Value, path: &str) -> Vec<FieldError> {
+    let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+    let field = format!("{path}.cidr");
+    let range = match text(block, "cidr") {
+        "" => return vec![FieldError::required(field, "")],
+        text => text.parse::<ipnet::IpNet>(),
+    };
+    let Ok(range) = range else { return vec![FieldError::invalid(field, &block["cidr"], detail)] };
+    let mut errors = Vec::new();
+    for (index, except) in items(&block["except"]) {
+        let field = format!("{path}.except[{index}]");
+        match except.as_str().unwrap_or_default().parse::<ipnet::IpNet>() {
+            Err(_) => errors.push(FieldError::invalid(field, except, detail)),
+            Ok(inner) if !range.contains(&inner) || range.prefix_len() >= inner.prefix_len() => {
+                errors.push(FieldError::invalid(field, except, "must be a strict subset of `cidr`"));
+            }
+            Ok(_) => {}
+        }
+    }
+    errors
+}
