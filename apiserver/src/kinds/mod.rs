@@ -5,6 +5,7 @@ mod core_rules;
 pub mod definition;
 mod definition_rules;
 pub mod events;
+pub(crate) mod gates;
 mod limits;
 pub mod names;
 mod pods;
@@ -163,13 +164,7 @@ pub fn raises_generation(resource: &Resource, old: &Value, new: &Value) -> bool 
         Some(custom) if custom.status => differs(&["metadata", "apiVersion", "kind", "status"]),
         Some(_) => differs(&["metadata", "apiVersion", "kind"]),
         None if resource.group == "discovery.k8s.io" => {
-            let bare = |object: &Value| {
-                let mut metadata = object["metadata"].clone();
-                let kept = |name: &str| !["resourceVersion", "managedFields", "generation"].contains(&name);
-                metadata.as_object_mut().into_iter().for_each(|map| map.retain(|name, _| kept(name)));
-                metadata
-            };
-            differs(&["metadata"]) || bare(old) != bare(new)
+            differs(&["metadata"]) || old["metadata"]["labels"] != new["metadata"]["labels"]
         }
         None if resource.plural == "deployments" => {
             old["spec"] != new["spec"] || old["metadata"]["annotations"] != new["metadata"]["annotations"]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{names, quantity};
+use super::{gates, names, quantity};
 use crate::failure::FieldError;
 
 const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
@@ -46,11 +46,11 @@ const FIXED: &str = "pod updates may not change fields other than `spec.containe
 const HOST_PATH_TYPES: [&str; 8] =
     ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
 
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+pub(super) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_default()
 }
 
-fn list<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = (usize, &'a Value)> + use<'a> {
+pub(super) fn list<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = (usize, &'a Value)> + use<'a> {
     value[name].as_array().into_iter().flatten().enumerate()
 }
 
@@ -71,6 +71,7 @@ pub(super) fn validate(pod: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let Some(old) = old else {
         let mut errors = spec_errors(spec, "spec");
         errors.extend(image_errors(spec, "spec"));
+        errors.extend(gates::creation_errors(spec));
         return errors;
     };
     let mut errors = spec_errors(spec, "spec");
@@ -108,7 +109,16 @@ fn change_errors(spec: &Value, old: &Value) -> Vec<FieldError> {
         }
         _ => {}
     }
-    if without_changeable(spec) != without_changeable(old) {
+    errors.extend(gates::added_errors(spec, old));
+    if !errors.is_empty() {
+        return errors;
+    }
+    let (mut has, mut had) = (without_changeable(spec), without_changeable(old));
+    if gates::is_gated(old) {
+        errors.extend(gates::narrowing_errors(spec, old));
+        (has, had) = (gates::ungated(has), gates::ungated(had));
+    }
+    if has != had {
         errors.push(FieldError::forbidden("spec", FIXED));
     }
     errors
@@ -121,7 +131,7 @@ fn without_changeable(spec: &Value) -> Value {
             container["image"] = Value::Null;
         }
     }
-    for name in ["activeDeadlineSeconds", "tolerations"] {
+    for name in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
         spec[name] = Value::Null;
     }
     if spec["terminationGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds < 0) {
@@ -188,6 +198,7 @@ pub(super) fn spec_errors(spec: &Value, path: &str) -> Vec<FieldError> {
     errors.extend(one_of(spec, "dnsPolicy", path, &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"]));
     errors.extend(names::label_errors(&spec["nodeSelector"], &at("nodeSelector")));
     errors.extend(host_port_errors(spec, path));
+    errors.extend(gates::name_errors(spec, path));
     for (name, check) in
         [("serviceAccountName", names::subdomain as fn(&str) -> Vec<String>), ("nodeName", names::subdomain)]
     {

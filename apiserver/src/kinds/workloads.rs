@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::gates;
+
 /// Defaults of a pod that its template does not have.
 pub(super) fn default_pod(object: &mut Value) {
     default_pod_spec(&mut object["spec"]);
@@ -132,6 +134,9 @@ fn fill(value: &mut Value, fields: &[(&str, Value)]) {
 /// A new pod is pending; its status is the server's.
 pub(super) fn prepare_pod(object: &mut Value) {
     object["status"] = json!({"phase": "Pending", "qosClass": quality(object)});
+    if gates::is_gated(&object["spec"]) {
+        object["status"]["conditions"] = json!([gates::condition(&object["metadata"]["creationTimestamp"])]);
+    }
     tolerate(object);
 }
 

@@ -5,16 +5,15 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::HASH;
-use crate::controllers::cache::Cache;
-use crate::controllers::client::{Client, DeleteOptions, Refused};
+use crate::controllers::cache::Key;
+use crate::controllers::client::{DeleteOptions, Refused};
+use crate::controllers::context::Tools;
 use crate::controllers::kind::{CONTROLLER_REVISIONS, DAEMON_SETS};
 use crate::controllers::object::{hash, label, name, namespace, number, owner_reference, set_entry, text};
-use crate::controllers::pods::claim;
 
 /// The revisions of one set.
 pub(super) struct History<'a> {
-    pub(super) client: &'a Client,
-    pub(super) cache: &'a Cache,
+    pub(super) tools: &'a Tools<Key>,
     pub(super) set: &'a Value,
 }
 
@@ -38,9 +37,7 @@ fn revision_number(revision: &Value) -> i64 {
 impl History<'_> {
     /// Finds or makes the revision of the present template, and gives it the highest number.
     pub(super) async fn current_and_old(&self) -> Result<Revisions, Refused> {
-        let selector = &self.set["spec"]["selector"];
-        let owner = (&DAEMON_SETS, self.set);
-        let all = claim(self.client, self.cache, owner, &CONTROLLER_REVISIONS, selector, |_| true).await?;
+        let all = self.tools.claim((&DAEMON_SETS, self.set), &CONTROLLER_REVISIONS, |_| true).await?;
         let data = snapshot(self.set);
         let (mut same, old): (Vec<_>, Vec<_>) = all.into_iter().partition(|revision| revision["data"] == data);
         same.sort_by_key(|revision| revision_number(revision));
@@ -50,7 +47,7 @@ impl History<'_> {
             Some(found) if revision_number(&found) <= highest => {
                 let mut raised = Value::clone(&found);
                 raised["revision"] = json!(highest + 1);
-                self.client.update(&CONTROLLER_REVISIONS, "", &raised).await?
+                self.tools.client.update(&CONTROLLER_REVISIONS, "", &raised).await?
             }
             Some(found) => found,
         };
@@ -70,7 +67,7 @@ impl History<'_> {
             },
         });
         set_entry(&mut revision, "labels", HASH, &hash);
-        match self.client.create(&CONTROLLER_REVISIONS, &revision).await {
+        match self.tools.client.create(&CONTROLLER_REVISIONS, &revision).await {
             Err(refused) if refused.is_already_exists() => self.resolve(&revision, refused).await,
             other => other,
         }
@@ -78,14 +75,14 @@ impl History<'_> {
 
     /// The name is taken: by the same revision, which we did not know yet, or by another one with the same hash.
     async fn resolve(&self, wanted: &Value, refused: Refused) -> Result<Arc<Value>, Refused> {
-        let found = self.client.get(&CONTROLLER_REVISIONS, namespace(wanted), name(wanted)).await?;
+        let found = self.tools.client.get(&CONTROLLER_REVISIONS, namespace(wanted), name(wanted)).await?;
         if found["data"] == wanted["data"] {
             return Ok(Arc::new(found));
         }
-        let mut set = self.client.get(&DAEMON_SETS, namespace(self.set), name(self.set)).await?;
+        let mut set = self.tools.client.get(&DAEMON_SETS, namespace(self.set), name(self.set)).await?;
         let collisions = set["status"]["collisionCount"].as_i64().unwrap_or(0);
         set["status"]["collisionCount"] = json!(collisions + 1);
-        self.client.update(&DAEMON_SETS, "status", &set).await?;
+        self.tools.client.update(&DAEMON_SETS, "status", &set).await?;
         Err(refused)
     }
 
@@ -97,7 +94,7 @@ impl History<'_> {
         dead.sort_by_key(|revision| (revision_number(revision), text(revision, "/metadata/name").to_owned()));
         let surplus = old.len().saturating_sub(keep).min(dead.len());
         for revision in &dead[..surplus] {
-            self.client.delete(&CONTROLLER_REVISIONS, revision, &DeleteOptions::default()).await?;
+            self.tools.client.delete(&CONTROLLER_REVISIONS, revision, &DeleteOptions::default()).await?;
         }
         Ok(())
     }
