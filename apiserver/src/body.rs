@@ -1,6 +1,7 @@
 //! Reading request bodies: JSON with duplicate keys noticed, YAML, and the kind that must match the path.
 
 pub mod protobuf;
+mod yaml_keys;
 
 use std::fmt;
 
@@ -9,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::failure::{Failure, FieldError, Outcome};
 use crate::registry::Resource;
 use crate::request::Validation;
+use crate::schema::builtin::{OBJECT_META, types};
 use crate::schema::decode::decode;
 
 /// A value, and the paths of keys that were there twice.
@@ -123,9 +125,19 @@ pub fn go_syntax_error(bytes: &[u8], error: &serde_json::Error) -> String {
 /// Parses YAML as Kubernetes does: by its JSON form, with the booleans of YAML 1.1.
 pub fn parse_yaml(bytes: &[u8]) -> Result<Value, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
-    let value: Value =
-        serde_yaml::from_str(text).map_err(|error| format!("error converting YAML to JSON: yaml: {error}"))?;
+    // Of several documents the first one is meant.
+    let Some(first) = serde_yaml::Deserializer::from_str(text).next() else { return Ok(Value::Null) };
+    let value = serde::Deserialize::deserialize(first).map_err(|error: serde_yaml::Error| go_yaml_error(&error))?;
     Ok(yaml_booleans(value, text))
+}
+
+/// What Go's parser says: the line first, and nothing of the rest.
+fn go_yaml_error(error: &serde_yaml::Error) -> String {
+    let text = error.to_string();
+    match (text.split_once(" at line "), error.location()) {
+        (Some((why, _)), Some(at)) => format!("yaml: line {}: {why}", at.line()),
+        _ => format!("yaml: {text}"),
+    }
 }
 
 /// `y`, `n`, `yes`, `no`, `on` and `off` are booleans in YAML 1.1 if they stand there without quotes.
@@ -160,12 +172,17 @@ pub struct Decoded {
 /// Parses a body of any media type that bodies may have; `kind` is what it should hold, for errors.
 pub fn parse(bytes: &[u8], media_type: &str, kind: &str) -> Outcome<Parsed> {
     let plain = |value| Parsed { value, duplicates: Vec::new() };
+    let refuse = |error: String| {
+        let shown = summary(bytes);
+        Failure::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {error} ({shown})"))
+    };
     match media_type {
-        "" | "application/json" => parse_json(bytes).map_err(|error| unrecognised(bytes, kind, &error)),
-        "application/yaml" => parse_yaml(bytes).map(plain).map_err(|error| unrecognised(bytes, kind, &error)),
-        protobuf::MEDIA_TYPE => protobuf::decode(bytes).map(plain).map_err(|error| {
-            Failure::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {error}"))
-        }),
+        "" | "application/json" => parse_json(bytes).map_err(|error| refuse(json_error(&error))),
+        "application/yaml" => {
+            let value = parse_yaml(bytes).map_err(refuse)?;
+            Ok(Parsed { value, duplicates: yaml_keys::duplicates(&String::from_utf8_lossy(bytes)) })
+        }
+        protobuf::MEDIA_TYPE => protobuf::decode(bytes).map(plain).map_err(refuse),
         _ => Err(unsupported_body()),
     }
 }
@@ -179,29 +196,28 @@ pub fn read_object(
     validation: Validation,
 ) -> Outcome<Decoded> {
     let parsed = parse(bytes, media_type, kind)?;
-    let mut object = parsed.value;
-    if !object.is_object() {
-        let got = match &object {
-            Value::Array(_) => "array",
-            Value::String(_) => "string",
-            Value::Bool(_) => "bool",
-            _ => "number",
-        };
-        let versioned = "struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }";
-        let error = format!("json: cannot unmarshal {got} into Go value of type {versioned}");
-        return Err(unrecognised(bytes, kind, &error));
+    let mut object = if parsed.value.is_null() { Value::Object(Map::new()) } else { parsed.value };
+    if let Some(error) = type_meta_error(&object) {
+        return Err(Failure::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): {} ({})",
+            json_error(&error),
+            summary(bytes)
+        )));
     }
-    if resource.custom.is_some() {
-        // Nothing but the object itself says what kind a custom resource is.
-        for (name, shown) in [("kind", "Kind"), ("apiVersion", "apiVersion")] {
-            if object[name].as_str().unwrap_or_default().is_empty() {
-                let text = String::from_utf8_lossy(bytes);
-                return Err(Failure::bad_request(format!(
-                    "the object provided is unrecognized (must be of type {kind}): Object '{shown}' is missing in '{text}' ({})",
-                    summary(bytes)
-                )));
-            }
-        }
+    // Nothing but the object itself says what kind a custom resource is.
+    if resource.custom.is_some() && object["kind"].as_str().unwrap_or_default().is_empty() {
+        let text = String::from_utf8_lossy(bytes);
+        return Err(Failure::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): Object 'Kind' is missing in '{text}' ({})",
+            summary(bytes)
+        )));
+    }
+    if resource.custom.is_some() && object["apiVersion"].is_null() {
+        let message = format!(
+            "the API version in the data () does not match the expected API version ({})",
+            resource.api_version()
+        );
+        return Err(Failure::bad_request(message));
     }
     check_kind(&mut object, resource, kind)
         .map_err(|failure| surplus_of_version(failure, &object, resource, validation))?;
@@ -225,7 +241,8 @@ fn surplus_of_version(mut failure: Failure, object: &Value, resource: &Resource,
     failure
 }
 
-fn unsupported_body() -> Failure {
+/// The 415 of a media type that no body may have.
+pub fn unsupported_body() -> Failure {
     let accepted = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
     let message =
         format!("the body of the request was in an unknown format - accepted media types include: {accepted}");
@@ -271,11 +288,27 @@ fn summary(bytes: &[u8]) -> String {
     }
 }
 
-fn unrecognised(bytes: &[u8], kind: &str, error: &str) -> Failure {
-    let shown = summary(bytes);
-    Failure::bad_request(format!(
-        "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {error} ({shown})"
-    ))
+/// How the real server tells that it cannot even read the kind.
+pub fn json_error(error: &str) -> String {
+    format!("couldn't get version/kind; json parse error: {error}")
+}
+
+/// What keeps `apiVersion` and `kind` from being read.
+pub fn type_meta_error(object: &Value) -> Option<String> {
+    let got = |value: &Value| match value {
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::Object(_) | Value::Null => "object",
+    };
+    if !object.is_object() {
+        let versioned = "struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }";
+        return Some(format!("json: cannot unmarshal {} into Go value of type {versioned}", got(object)));
+    }
+    let odd =
+        ["apiVersion", "kind"].into_iter().find(|name| !matches!(object[*name], Value::String(_) | Value::Null))?;
+    Some(format!("json: cannot unmarshal {} into Go struct field .{odd} of type string", got(&object[odd])))
 }
 
 /// Fills in an absent kind and version; another kind is refused.
@@ -283,7 +316,6 @@ pub fn check_kind(object: &mut Value, resource: &Resource, kind: &str) -> Outcom
     let want_version = resource.api_version();
     let text = |name: &str| object[name].as_str().unwrap_or_default().to_owned();
     let (got_version, got_kind) = (text("apiVersion"), text("kind"));
-    let short = got_version.rsplit('/').next().unwrap_or_default().to_owned();
     if (got_version.is_empty() || got_version == want_version) && (got_kind.is_empty() || got_kind == kind) {
         object["apiVersion"] = want_version.into();
         object["kind"] = kind.into();
@@ -300,17 +332,19 @@ pub fn check_kind(object: &mut Value, resource: &Resource, kind: &str) -> Outcom
         );
         return Err(Failure::bad_request(message));
     }
-    let why = if got_version == want_version {
+    let whole_version = if got_version.is_empty() { &want_version } else { &got_version };
+    let whole_kind = if got_kind.is_empty() { kind } else { &got_kind };
+    let why = if crate::schema::builtin::is_kind(whole_version, whole_kind) {
         let package =
             if resource.group.is_empty() { "core" } else { resource.group.split('.').next().unwrap_or_default() };
-        format!("converting (v1.{got_kind}) to ({package}.{kind}): unknown conversion")
+        format!("converting (v1.{whole_kind}) to ({package}.{kind}): unknown conversion")
     } else {
         format!(
-            "no kind \"{got_kind}\" is registered for version \"{got_version}\" in scheme \"pkg/runtime/scheme.go:110\""
+            "no kind \"{whole_kind}\" is registered for version \"{whole_version}\" in scheme \"pkg/runtime/scheme.go:110\""
         )
     };
-    let shown = if got_version == want_version { &short } else { &got_version };
-    Err(Failure::bad_request(format!("{got_kind} in version \"{shown}\" cannot be handled as a {kind}: {why}")))
+    let short = whole_version.rsplit('/').next().unwrap_or_default();
+    Err(Failure::bad_request(format!("{whole_kind} in version \"{short}\" cannot be handled as a {kind}: {why}")))
 }
 
 /// Drops unknown fields, refuses or warns about them and about duplicates.
@@ -325,6 +359,12 @@ pub fn check_fields(
         let message = format!("{kind} in version \"{}\" cannot be handled as a {kind}: {why}", resource.version);
         Failure::bad_request(message)
     };
+    // Of a custom resource only the metadata has Go types.
+    if let (Some(_), Some(node)) = (&resource.custom, types().get(OBJECT_META))
+        && let Err(error) = decode(&mut object["metadata"].clone(), node)
+    {
+        return Err(wrong(&error));
+    }
     let surplus = if kind == resource.kind { decode(object, &resource.schema) } else { Ok(Default::default()) };
     let unknown = match (surplus, &resource.custom) {
         (Ok(surplus), _) => surplus.unknown,
@@ -332,10 +372,21 @@ pub fn check_fields(
         (Err(_), Some(_)) => Vec::new(),
         (Err(error), None) => return Err(wrong(&error)),
     };
-    let mut texts: Vec<String> = duplicates.iter().map(|path| format!("duplicate field \"{path}\"")).collect();
+    // YAML has told of its own in its words.
+    let told = |path: &String| match path.starts_with("line ") {
+        true => path.clone(),
+        false => format!("duplicate field \"{path}\""),
+    };
+    let mut texts: Vec<String> = duplicates.iter().map(told).collect();
     texts.extend(unknown.iter().map(|path| format!("unknown field \"{path}\"")));
     match validation {
-        Validation::Strict if !texts.is_empty() => Err(wrong(&format!("strict decoding error: {}", texts.join(", ")))),
+        Validation::Strict if !texts.is_empty() => {
+            if texts[0].starts_with("line ") {
+                let first = format!("yaml: unmarshal errors:\n  {}", texts[0]);
+                texts[0] = first;
+            }
+            Err(wrong(&format!("strict decoding error: {}", texts.join(", "))))
+        }
         Validation::Warn => Ok(texts),
         _ => Ok(Vec::new()),
     }

@@ -63,6 +63,12 @@ impl Failure {
         Self::new(404, "NotFound", "the server could not find the requested resource", Some(json!({})))
     }
 
+    /// 405 of a verb that a resource has not.
+    pub fn verb_not_allowed(verb: &str, group: &str, resource: &str) -> Self {
+        let message = format!("{verb} is not supported on resources of kind \"{}\"", qualified(resource, group));
+        Self::new(405, "MethodNotAllowed", message, Some(object_details("", group, resource)))
+    }
+
     /// 405.
     pub fn method_not_allowed() -> Self {
         let message = "the server does not allow this method on the requested resource";
@@ -187,6 +193,12 @@ impl Failure {
     pub fn with_cause(mut self, reason: &str, message: &str, field: &str) -> Self {
         let cause = json!({"reason": reason, "message": message, "field": field});
         self.details.get_or_insert_default().insert("causes".into(), json!([cause]));
+        self
+    }
+
+    /// The same after a body was read that there is something to warn about.
+    pub fn after(mut self, warnings: &[String]) -> Self {
+        self.warnings = warnings.iter().cloned().chain(self.warnings).collect();
         self
     }
 

@@ -29,15 +29,14 @@ pub struct Target {
 impl Target {
     /// Reads `/api/v1/…` and `/apis/GROUP/VERSION/…`; nothing if it is another path or names no resource.
     pub fn parse(path: &str) -> Option<Self> {
+        // What is escaped may be a slash, which parts as any other.
+        let path = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
         // An empty part names nothing; only the end may be one.
         let inner = path.trim_start_matches('/').trim_end_matches('/');
         if inner.split('/').any(str::is_empty) {
             return Some(Self { version: "v1".into(), ..Self::default() });
         }
-        let parts: Vec<String> = inner
-            .split('/')
-            .map(|part| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned())
-            .collect();
+        let parts: Vec<String> = inner.split('/').map(str::to_owned).collect();
         let mut parts = parts.into_iter().peekable();
         let mut target = Self::default();
         match parts.next()?.as_str() {
@@ -101,13 +100,17 @@ impl Query {
 
     /// A whole number, or the words of Go's parser.
     pub fn number(&self, name: &str) -> Outcome<Option<i64>> {
-        match self.get(name) {
-            "" => Ok(None),
-            text => text
-                .parse()
-                .map(Some)
-                .map_err(|_| Failure::bad_request(format!("strconv.ParseInt: parsing \"{text}\": invalid syntax"))),
+        if !self.has(name) {
+            return Ok(None);
         }
+        let text = self.get(name);
+        text.parse().map(Some).map_err(|error: std::num::ParseIntError| {
+            let why = match error.kind() {
+                std::num::IntErrorKind::PosOverflow | std::num::IntErrorKind::NegOverflow => "value out of range",
+                _ => "invalid syntax",
+            };
+            Failure::bad_request(format!("strconv.ParseInt: parsing \"{text}\": {why}"))
+        })
     }
 }
 
@@ -165,6 +168,11 @@ impl WriteOptions {
             };
             return Err(Failure::invalid_options(kind, error));
         }
+        if let Some((at, odd)) = explicit.char_indices().find(|(_, character)| character.is_control()) {
+            let detail = format!("invalid character U+{:04X} (at position {at})", u32::from(odd));
+            let error = FieldError::invalid("fieldManager", &explicit.into(), &detail);
+            return Err(Failure::invalid_options(kind, error));
+        }
         let agent = user_agent.split('/').next().unwrap_or_default();
         let manager = match (explicit, agent) {
             ("", "") => "unknown",
@@ -205,6 +213,8 @@ pub struct Accepted {
     pub yaml: bool,
 }
 
+/// What a watch can be had as besides.
+const STREAMS: &str = ", application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
 const REPRESENTATIONS: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
 /// Picks the first acceptable clause; `forms` says which views this path offers.
@@ -214,7 +224,10 @@ pub fn negotiate(headers: &HeaderMap, forms: impl Fn(Form) -> bool) -> Outcome<A
         return Ok(Accepted { form: Form::Object, yaml: false });
     }
     let mut known_type = false;
-    for clause in header.split(',') {
+    let mut clauses: Vec<(&str, f64)> = header.split(',').map(|clause| (clause, quality(clause))).collect();
+    clauses.retain(|(_, quality)| *quality > 0.0);
+    clauses.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    for (clause, _) in clauses {
         let mut parts = clause.split(';').map(str::trim);
         let yaml = match parts.next().unwrap_or_default() {
             "application/json" | "*/*" => false,
@@ -248,10 +261,27 @@ pub fn negotiate(headers: &HeaderMap, forms: impl Fn(Form) -> bool) -> Outcome<A
             return Ok(Accepted { form, yaml });
         }
     }
+    Err(unacceptable(known_type, false))
+}
+
+/// The 406 of an answer that nobody wants as it can be given: in another form, or in another encoding.
+pub fn unacceptable(known_type: bool, watching: bool) -> Failure {
+    let streams = if watching { STREAMS } else { "" };
     if known_type {
-        let message = format!("only the following media types are accepted: {REPRESENTATIONS}");
-        return Err(Failure::not_acceptable(message, false));
+        let types = if watching { STREAMS.trim_start_matches(", ") } else { REPRESENTATIONS };
+        return Failure::not_acceptable(format!("only the following media types are accepted: {types}"), false);
     }
-    let message = format!("406: Not Acceptable\n\nAvailable representations: {REPRESENTATIONS}");
-    Err(Failure::not_acceptable(message, true))
+    let message = format!("406: Not Acceptable\n\nAvailable representations: {REPRESENTATIONS}{streams}");
+    Failure::not_acceptable(message, true)
+}
+
+/// How much a clause is wanted: its `q`, or 1.
+fn quality(clause: &str) -> f64 {
+    let given = clause.split(';').skip(1).find_map(|part| part.trim().strip_prefix("q="));
+    given.map_or(1.0, |text| text.parse().unwrap_or(1.0))
+}
+
+/// Whether errors are to be written in YAML.
+pub fn wants_yaml(headers: &HeaderMap) -> bool {
+    negotiate(headers, |_| true).is_ok_and(|accepted| accepted.yaml)
 }

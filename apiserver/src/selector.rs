@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
+use crate::failure::FieldError;
+use crate::kinds::names;
+
 /// A list of requirements, all of which must hold.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LabelSelector(Vec<Requirement>);
@@ -45,6 +48,25 @@ pub fn text(selector: &Value) -> String {
     }
     parts.sort();
     parts.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(",")
+}
+
+impl Requirement {
+    /// The same, or what is wrong with its key and values.
+    fn checked(self) -> Result<Self, String> {
+        let mut errors = FieldError::each("<nil>", &self.key.as_str().into(), names::qualified(&self.key));
+        if let Operator::In(values) | Operator::NotIn(values) = &self.operator {
+            for (index, value) in values.iter().enumerate() {
+                let field = format!("values[{index}][{}]", self.key);
+                errors.extend(FieldError::each(&field, &value.as_str().into(), names::label_value(value)));
+            }
+        }
+        let texts: Vec<String> = errors.iter().map(FieldError::text).collect();
+        match &texts[..] {
+            [] => Ok(self),
+            [one] => Err(one.clone()),
+            all => Err(format!("[{}]", all.join(", "))),
+        }
+    }
 }
 
 impl LabelSelector {
@@ -135,8 +157,12 @@ impl Parser {
         if self.tokens.is_empty() {
             return Ok(all);
         }
+        if !is_word(self.peek()) && self.peek() != "!" {
+            return Err(format!("found '{}', expected: !, identifier, or 'end of string'", self.peek()));
+        }
         loop {
-            all.push(self.requirement().map_err(|error| format!("unable to parse requirement: {error}"))?);
+            let requirement = self.requirement().and_then(|requirement| requirement.checked());
+            all.push(requirement.map_err(|error| format!("unable to parse requirement: {error}"))?);
             match self.next().as_str() {
                 "" => return Ok(all),
                 "," if is_word(self.peek()) || self.peek() == "!" => {}
@@ -180,9 +206,10 @@ impl Parser {
     }
 
     fn number(&mut self) -> Result<i64, String> {
-        self.at += 1;
-        let word = self.next();
-        word.parse().map_err(|_| format!("for 'Gt', 'Lt' operators, the value must be an integer, not {word:?}"))
+        let values = self.exact()?;
+        let word = values.into_iter().next().unwrap_or_default();
+        let why = "for 'Gt', 'Lt' operators, the value must be an integer";
+        word.parse().map_err(|_| FieldError::invalid("values[0]", &word.as_str().into(), why).text())
     }
 
     fn values(&mut self) -> Result<BTreeSet<String>, String> {
@@ -246,7 +273,7 @@ impl FieldSelector {
             let Some((at, operator)) = found else {
                 return Err(format!("invalid selector: '{text}'; can't understand '{part}'"));
             };
-            let value = part[at + operator.len()..].replace("\\,", ",").replace("\\=", "=").replace("\\\\", "\\");
+            let value = unescaped(&part[at + operator.len()..])?;
             terms.push(Term { path: part[..at].to_owned(), negated: operator == "!=", value });
         }
         Ok(Self(terms))
@@ -271,6 +298,26 @@ impl FieldSelector {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+/// A value without its escapes.
+fn unescaped(text: &str) -> Result<String, String> {
+    let mut value = String::new();
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => match characters.next() {
+                Some(escaped @ ('\\' | ',' | '=')) => value.push(escaped),
+                Some(other) => return Err(format!("invalid field selector: invalid escape sequence: \\{other}")),
+                None => return Err("invalid field selector: invalid escape sequence: \\".into()),
+            },
+            ',' | '=' => {
+                return Err(format!("invalid field selector: unescaped character in value: {}", u32::from(character)));
+            }
+            other => value.push(other),
+        }
+    }
+    Ok(value)
 }
 
 fn split_unescaped(text: &str) -> Vec<&str> {

@@ -27,7 +27,7 @@ use crate::failure::{Failure, Outcome};
 use crate::kinds::service::Allocations;
 use crate::proxy::{self, Way};
 use crate::registry::{Registry, discovery, elsewhere, openapi};
-use crate::request::{Accepted, Form, Query, Target, negotiate};
+use crate::request::{Accepted, Form, Query, Target, negotiate, unacceptable, wants_yaml};
 use crate::schema::builtin;
 use crate::state::State;
 use crate::store::{Durability, Event, LogError, Retention, Store, TooOld};
@@ -193,10 +193,17 @@ impl ApiServer {
             let mut trail = self.audit.as_ref().map(|audit| audit.begin(&state.chance.uid(), &parts, &wanted));
             (gate::enter(&mut state, &parts, &wanted, &mut trail), trail)
         };
-        let answer = match entered {
+        let (yaml, head) = (wants_yaml(&parts.headers), parts.method == Method::HEAD);
+        let mut answer = match entered {
             Ok(user) => self.answer(user, parts, body).await,
             Err(failure) => failed(&failure),
         };
+        if yaml {
+            answer = in_yaml(answer);
+        }
+        if head {
+            *answer.body_mut() = Full::default().boxed_unsync();
+        }
         match trail {
             Some(trail) => trail.end(answer),
             None => answer,
@@ -239,10 +246,11 @@ impl ApiServer {
     ) -> Option<Outcome<Response<Body>>> {
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         let known = match parts[..] {
-            ["healthz" | "livez" | "readyz"] | ["healthz" | "livez" | "readyz", "ping" | "log" | "etcd"] => {
-                return Some(Ok(text(StatusCode::OK, "ok")));
+            [] => return Some(Ok(json_answer(200, &self.paths()))),
+            ["healthz" | "livez" | "readyz", ref check @ ..] if !path.ends_with('/') => {
+                return Some(Ok(health(parts[0], check, query)));
             }
-            ["openapi", "v3", ..] if *method == Method::GET => {
+            ["openapi", "v3", ..] if !path.ends_with('/') => {
                 return Some(Ok(self.openapi(&parts[2..], query, headers)));
             }
             ["openapi", "v2"] if *method == Method::GET => {
@@ -256,10 +264,28 @@ impl ApiServer {
         if !known {
             return elsewhere::path(path).map(Err);
         }
-        if *method != Method::GET {
+        // Groups come and go while the server runs, and whoever answers for them asks for no method.
+        let whole = matches!(parts[..], ["apis"] | ["apis", _]);
+        if *method != Method::GET && !whole {
             return Some(Err(Failure::method_not_allowed()));
         }
         Some(self.discover(&parts, headers))
+    }
+
+    /// Where something is to be found, as `/` tells it.
+    fn paths(&self) -> Value {
+        let state = locked(&self.state);
+        let mut paths = vec!["/api".to_owned(), "/apis".into(), "/healthz".into(), "/livez".into(), "/readyz".into()];
+        paths.extend(["/openapi/v2".into(), "/openapi/v3".into(), "/version".into()]);
+        for resource in state.registry.all() {
+            match resource.group.as_str() {
+                "" => paths.push(format!("/api/{}", resource.version)),
+                group => paths.extend([format!("/apis/{group}"), format!("/apis/{group}/{}", resource.version)]),
+            }
+        }
+        paths.sort();
+        paths.dedup();
+        json!({"paths": paths})
     }
 
     /// `/openapi/v3` and the documents below it. A client that names the hash may keep the answer for ever.
@@ -274,7 +300,11 @@ impl ApiServer {
             ["apis", group, version] => openapi::document(&state.registry, group, version),
             _ => None,
         };
-        let Some(document) = found else { return answer(404, "text/plain; charset=utf-8", Bytes::new()) };
+        let Some(document) = found else {
+            let mut nothing = Response::new(Full::default().boxed_unsync());
+            *nothing.status_mut() = StatusCode::NOT_FOUND;
+            return nothing;
+        };
         let etag = format!("\"{}\"", document.hash);
         let known = headers.get(IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == etag.as_bytes());
         let asked = query.get("hash");
@@ -364,16 +394,12 @@ impl ApiServer {
                     return Err(failure.into());
                 }
                 None if !served_group(&state.registry, &target.group) => return Err(Refusal::NoPath),
-                None if custom_group(&state.registry, &target.group)
-                    && state.registry.of_version(&target.group, &target.version).next().is_none() =>
-                {
-                    return Err(Refusal::NoPath);
-                }
+                None if custom_group(&state.registry, &target.group) => return Err(Refusal::NoPath),
                 None => return Err(Failure::no_such_resource().into()),
             }
         };
         let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
-        let media_type = header(CONTENT_TYPE).split(';').next().unwrap_or_default().trim().to_owned();
+        let media_type = header(CONTENT_TYPE).split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let user_agent = header(USER_AGENT).to_owned();
         let call = Call { target, query, resource, media_type, body, user_agent, user };
         check_scope(method, &call)?;
@@ -391,16 +417,29 @@ impl ApiServer {
         let collection = call.target.name.is_empty();
         let watching = *method == Method::GET
             && (call.target.watch || (collection && call.query.has("watch") && call.query.flag("watch")));
+        if call.target.watch && *method != Method::GET || watching && !call.resource.allows("watch") {
+            return Err(Failure::method_not_allowed());
+        }
         let wanted = negotiate(headers, |form| match form {
-            Form::Object => true,
+            Form::Object | Form::Partial(_) | Form::PartialList(_) => true,
             // What can only be created is an act, and has no table.
             Form::Table(_) => {
                 call.resource.verbs[..] != ["create"] && !ACTS.contains(&call.target.subresource.as_str())
             }
-            Form::Partial(_) => !collection || watching,
-            Form::PartialList(_) => collection && !watching,
             Form::Discovery => false,
-        })?;
+        });
+        let wanted =
+            wanted.map_err(
+                |failure| {
+                    if watching { unacceptable(!failure.message.starts_with("406"), true) } else { failure }
+                },
+            )?;
+        if watching && wanted.yaml {
+            return Err(unacceptable(true, true));
+        }
+        if let Form::Table(_) = wanted.form {
+            Include::check(call.query.get("includeObject"))?;
+        }
         let include = Include::parse(call.query.get("includeObject"));
         if watching {
             let watch = Watch::open(&self.state, Arc::new(call), wanted.form)?;
@@ -417,6 +456,7 @@ impl ApiServer {
         let written = verb(&mut state, method, &call)?;
         drop(state);
         let shown = if call.target.subresource == "scale" { scale::kind() } else { &call.resource };
+        check_form(wanted.form, &written.object, &call)?;
         let body = render(written.object, wanted.form, include, shown, now);
         let mut answer = encode(written.code, &body, wanted);
         for warning in &written.warnings {
@@ -424,6 +464,30 @@ impl ApiServer {
         }
         Ok(answer)
     }
+}
+
+/// A list is no single object, nor the other way round, however much of it a client wants to see.
+fn check_form(form: Form, object: &Value, call: &Call) -> Outcome<()> {
+    let list = object["items"].is_array() && object["kind"] == call.resource.list_kind.as_str();
+    let kind = if list { &call.resource.list_kind } else { &call.resource.kind };
+    let go_type = match (&call.resource.custom, list) {
+        (Some(_), true) => "unstructured.UnstructuredList".to_owned(),
+        (Some(_), false) => "unstructured.Unstructured".to_owned(),
+        (None, _) => {
+            let package = call.resource.group.split('.').next().filter(|group| !group.is_empty()).unwrap_or("core");
+            format!("{package}.{kind}")
+        }
+    };
+    let message = match form {
+        Form::PartialList(_) if !list => {
+            format!("you requested PartialObjectMetadataList, but the requested object is not a list (*{go_type})")
+        }
+        Form::Partial(_) if list => {
+            format!("you requested PartialObjectMetadata, but the requested object is a list (*{go_type})")
+        }
+        _ => return Ok(()),
+    };
+    Err(Failure::not_acceptable(message, false))
 }
 
 /// The answer to a plain read of what is shown as it is kept.
@@ -465,8 +529,8 @@ fn verb(state: &mut State, method: &Method, call: &Call) -> Outcome<Written> {
     let collection = call.target.name.is_empty();
     let found = |object| Ok(Written { code: 200, object, warnings: Vec::new() });
     let name = match (method.as_str(), collection) {
-        ("GET" | "HEAD", true) => "list",
-        ("GET" | "HEAD", false) => "get",
+        ("GET", true) => "list",
+        ("GET", false) => "get",
         ("POST", true) => "create",
         ("POST", false) if !call.target.subresource.is_empty() => "create",
         ("PUT", false) => "update",
@@ -483,6 +547,9 @@ fn verb(state: &mut State, method: &Method, call: &Call) -> Outcome<Written> {
                 return Err(Failure::not_found(&call.resource.group, &call.resource.plural, &call.target.name));
             }
             None => return Err(elsewhere::subresource(&call.resource, sub).unwrap_or_else(Failure::no_such_resource)),
+            Some(found) if !found.verbs.contains(&name) && call.resource.custom.is_some() => {
+                return Err(Failure::verb_not_allowed(name, &call.resource.group, &call.resource.plural));
+            }
             Some(found) if !found.verbs.contains(&name) => return Err(Failure::method_not_allowed()),
             Some(_) if sub == "status" => {}
             Some(_) if sub == "finalize" => return update::finalize(state, call),
@@ -559,6 +626,30 @@ fn check_scope(method: &Method, call: &Call) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// What is looked at to tell whether the server is well.
+const CHECKS: [&str; 3] = ["ping", "log", "etcd"];
+const READY_CHECKS: [&str; 2] = ["informer-sync", "shutdown"];
+
+/// `/healthz`, `/livez`, `/readyz`, and one check of them.
+fn health(name: &str, check: &[&str], query: &Query) -> Response<Body> {
+    let known = |check: &&str| CHECKS.contains(check) || (name == "readyz" && READY_CHECKS.contains(check));
+    match check {
+        [] if query.has("verbose") => {
+            let excluded = query.all("exclude");
+            let line = |check: &&str| {
+                let state = if excluded.contains(check) { "excluded: ok" } else { "ok" };
+                format!("[+]{check} {state}\n")
+            };
+            let all = CHECKS.iter().chain(READY_CHECKS.iter().filter(|_| name == "readyz"));
+            let lines: String = all.map(line).collect();
+            answer(200, "text/plain; charset=utf-8", Bytes::from(format!("{lines}{name} check passed\n")))
+        }
+        [] => text(StatusCode::OK, "ok"),
+        [one] if known(one) => text(StatusCode::OK, "ok"),
+        _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
+    }
+}
+
 fn version() -> Value {
     json!({"major": "1", "minor": "34", "emulationMajor": "1", "emulationMinor": "34", "minCompatibilityMajor": "1",
         "minCompatibilityMinor": "33", "gitVersion": "v1.34.4", "gitCommit": "unknown", "gitTreeState": "clean",
@@ -597,6 +688,16 @@ fn failed(failure: &Failure) -> Response<Body> {
     failure.warnings.iter().for_each(|warning| warn(&mut answer, warning));
     if let Some(seconds) = failure.retry_after() {
         answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    answer
+}
+
+/// An error for a client that reads YAML.
+fn in_yaml(mut answer: Response<Body>) -> Response<Body> {
+    if let Some(Said(status)) = answer.extensions().get::<Said>() {
+        let text = crate::yaml::print(status);
+        *answer.body_mut() = Full::new(Bytes::from(text)).boxed_unsync();
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/yaml"));
     }
     answer
 }

@@ -65,6 +65,10 @@ impl State {
                 self.store.begin(&definition::instances(&after));
             }
             self.establish(&key, &after)?;
+            let names = |definition: &Value| definition["status"]["acceptedNames"].clone();
+            if before.is_some_and(|before| names(&before) != names(&after)) {
+                self.establish_others(&key, &after["spec"]["group"])?;
+            }
         }
         Ok(after)
     }
@@ -78,7 +82,7 @@ impl State {
             let manager = Manager { name, apply: false, api_version, subresource: "status".into() };
             let found = self.registry.find("apiextensions.k8s.io", "v1", "customresourcedefinitions");
             let Some(resource) = found.cloned() else { return Ok(()) };
-            let write = Write { manager, node: &resource.schema, reset: &[&["f:spec"]], now };
+            let write = Write { manager, node: &resource.schema, reset: &[&["f:spec"]], versions: None, now };
             update(definition, &mut next, &write, false);
             self.put(key.clone(), next)?;
             return Ok(());
@@ -87,6 +91,17 @@ impl State {
             let storage = definition::instances(definition);
             crate::verbs::delete::end_all(self, &storage)?;
             return self.release_definition(&storage);
+        }
+        Ok(())
+    }
+
+    /// What follows for the other definitions of a group when one takes names or gives them up.
+    fn establish_others(&mut self, key: &Key, group: &Value) -> Outcome<()> {
+        for other in self.definitions(group) {
+            let name = other["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            if name != key.name {
+                self.establish(&Key { name, ..key.clone() }, &other)?;
+            }
         }
         Ok(())
     }
@@ -127,10 +142,7 @@ impl State {
         if &*key.resource == definition::STORAGE {
             // Others may take the names that are free now.
             let group = before.map(|before| before["spec"]["group"].clone()).unwrap_or_default();
-            for other in self.definitions(&group) {
-                let name = other["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-                self.establish(&Key { name, ..key.clone() }, &other)?;
-            }
+            self.establish_others(key, &group)?;
         } else if self.registry.all().iter().any(|r| r.custom.is_some() && r.storage == key.resource) {
             self.release_definition(&key.resource)?;
         }

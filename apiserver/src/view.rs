@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::failure::{Failure, FieldError, Outcome};
 use crate::registry::Resource;
 use crate::request::Form;
 use crate::table::{Columns, cells};
@@ -25,6 +26,16 @@ impl Include {
             "None" => Self::None,
             _ => Self::Metadata,
         }
+    }
+
+    /// Refuses what the parameter may not be.
+    pub fn check(text: &str) -> Outcome<()> {
+        if ["", "Metadata", "Object", "None"].contains(&text) {
+            return Ok(());
+        }
+        let detail = "must be 'Metadata', 'Object', 'None', or empty";
+        let error = FieldError::invalid("includeObject", &json!(text), detail);
+        Err(Failure::bad_request(format!("Unable to convert to Table as requested: {}", error.text())))
     }
 }
 

@@ -55,19 +55,17 @@ impl Watch {
     pub fn open(shared: &Arc<Mutex<State>>, call: Arc<Call>, form: Form) -> Outcome<Self> {
         let asked = asked_revision(&call.query, true)?;
         let selection = Selection::parse(&call.query, &call.resource)?;
-        let limit = call.query.number("timeoutSeconds")?.filter(|seconds| *seconds > 0);
+        let limit = call.query.number("timeoutSeconds")?.filter(|seconds| *seconds != 0);
         let bookmarks = call.query.flag("allowWatchBookmarks");
         let initial = call.query.flag("sendInitialEvents");
         let mut state = locked(shared);
         let spread = u64::from(state.chance.below(DEFAULT_LIMIT.as_secs() as u32));
         let limit = match limit {
-            Some(seconds) => Duration::from_secs(seconds as u64),
+            Some(seconds) => Duration::from_secs(u64::try_from(seconds).unwrap_or(0)),
             None => DEFAULT_LIMIT + Duration::from_secs(spread),
         };
         let current = state.store.revision();
-        if let Some(revision) = asked.filter(|revision| *revision > current) {
-            return Err(Failure::too_large_revision(revision, current));
-        }
+        let ahead = asked.filter(|revision| *revision > current);
         let now = Instant::now();
         let mut watch = Self {
             state: Arc::clone(shared),
@@ -90,12 +88,17 @@ impl Watch {
             ends_initial: false,
             call,
         };
-        if asked.unwrap_or(0) == 0 || initial {
+        if let (Some(revision), true) = (ahead, initial) {
+            // Nobody can tell what is there at a revision that has not come yet.
+            let failure = Failure::too_large_revision(revision, current);
+            watch.push_line(&json!({"type": "ERROR", "object": failure.status()}));
+            watch.closed = true;
+        } else if asked.unwrap_or(0) == 0 || initial {
             watch.load_initial(&state);
         } else {
             watch.cursor = asked.unwrap_or(current);
         }
-        if bookmarks && initial {
+        if bookmarks && initial && ahead.is_none() {
             watch.push_bookmark(current, true, state.clock.now());
         }
         // Without a revision the end of the initial events is told by the first bookmark.

@@ -10,6 +10,8 @@ mod load;
 #[path = "bench/numbers.rs"]
 mod numbers;
 mod process;
+#[path = "replay/program.rs"]
+mod program;
 #[path = "replay/real.rs"]
 mod real;
 #[path = "replay/server.rs"]
@@ -67,21 +69,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let args = Args::parse_from(std::env::args().filter(|argument| argument != "apiserver"));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let outcome = runtime.block_on(async {
-        tokio::select! {
-            outcome = run(&args) => outcome,
-            // What was started ends with the future that holds it.
-            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
-        }
-    });
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    program::to_its_end(async { run(&args).await.map(|()| true) })
 }
 
 async fn run(args: &Args) -> Result<()> {

@@ -33,11 +33,13 @@ async fn nodes_get_ranges_and_pods_get_nodes() {
     }
     cluster.create_workload("deployments", "web", json!({"replicas": 3})).await;
     cluster.create_workload("daemonsets", "agent", json!({})).await;
+    let parallel = json!({"replicas": 3, "serviceName": "db", "podManagementPolicy": "Parallel"});
+    cluster.create_workload("statefulsets", "db", parallel).await;
     cluster.settle().await;
     let ranges: Vec<String> =
         cluster.items("/api/v1/nodes").await.iter().map(|n| n["spec"]["podCIDR"].to_string()).collect();
     assert_eq!(ranges, ["\"10.244.0.0/24\"", "\"10.244.1.0/24\"", "\"10.244.2.0/24\""]);
-    for app in ["web", "agent"] {
+    for app in ["web", "agent", "db"] {
         let pods = cluster.items(&format!("/api/v1/pods?labelSelector=app%3D{app}")).await;
         let mut nodes: Vec<&str> = pods.iter().map(|pod| pod["spec"]["nodeName"].as_str().unwrap()).collect();
         nodes.sort_unstable();

@@ -13,6 +13,8 @@ mod explained;
 mod listen;
 #[path = "replay/player.rs"]
 mod player;
+#[path = "replay/program.rs"]
+mod program;
 #[path = "replay/real.rs"]
 mod real;
 #[path = "replay/server.rs"]
@@ -65,22 +67,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let args = Args::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let outcome = runtime.block_on(async {
-        tokio::select! {
-            outcome = run(&args) => outcome,
-            // What was started ends with the future that holds it.
-            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
-        }
-    });
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    program::to_its_end(run(&args))
 }
 
 /// Files of a folder with this extension whose name is asked for, sorted.

@@ -44,7 +44,7 @@ fn finish(registry: &Registry, group: &str, plural: &str, mut object: Value) -> 
     let key = Key { resource: Arc::clone(&resource.storage), namespace: text("namespace"), name: text("name") };
     let (api_version, name) = (resource.api_version(), "kube-apiserver".into());
     let manager = Manager { name, apply: false, api_version, subresource: String::new() };
-    let write = Write { manager, node: &resource.schema, reset: &[], now: String::new() };
+    let write = Write { manager, node: &resource.schema, reset: &[], versions: None, now: String::new() };
     update(&json!({"metadata": {}}), &mut object, &write, true);
     Some(Made { key, object })
 }

@@ -62,7 +62,7 @@ pub fn create(state: &mut State, call: &Call) -> Outcome<Written> {
     }
     let (name, api_version) = (options.manager, form.api_version());
     let manager = Manager { name, apply: false, api_version, subresource: call.target.subresource.clone() };
-    let write = Write { manager, node: &form.schema, reset: &[], now: state.now() };
+    let write = Write { manager, node: &form.schema, reset: &[], versions: None, now: state.now() };
     let mut base = json!({"metadata": {}});
     shape::fill_zero(&mut base, &form.schema);
     shape::fill_zero(&mut request, &form.schema);

@@ -113,7 +113,9 @@ fn field(text: &'static str) -> Option<(u32, Field)> {
 
 /// Reads a body; the error says what is wrong with it.
 pub fn decode(body: &[u8]) -> Result<Value, String> {
-    let envelope = body.strip_prefix(MAGIC).ok_or("the body does not begin with the bytes \"k8s\\0\"")?;
+    let envelope = body
+        .strip_prefix(MAGIC)
+        .ok_or("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")?;
     let (mut kind, mut raw, mut encoding) = (&b""[..], &b""[..], &b""[..]);
     each(envelope, |number, item| {
         match (number, item) {

@@ -1,8 +1,9 @@
 //! What controllers know: the newest form of every object that they watch, shared by all of them.
 //!
 //! Two things feed it: the watches, and the answers to the controllers' own writes. Of two forms of an object the one
-//! with the higher revision wins, so the order in which they arrive does not matter; an object that a controller has
-//! deleted does not come back by an older event, since its uid is remembered until its own DELETED event is seen.
+//! with the higher revision wins, so the order in which they arrive does not matter. An object that a controller has
+//! deleted does not come back by an older event, since its uid is remembered until its own DELETED event is seen; nor by
+//! the answer to a write that comes after that event, since what the watch has passed and does not know is gone.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -67,6 +68,8 @@ type Handler = Arc<dyn Fn(&Change) + Send + Sync>;
 struct Table {
     objects: BTreeMap<Key, Arc<Value>>,
     gone: HashSet<String>,
+    /// The revision up to which the watch has told everything.
+    told: u64,
 }
 
 #[derive(Default)]
@@ -133,7 +136,8 @@ impl Inner {
         let table = self.tables.get_mut(kind)?;
         let key = Key::of(&object);
         let before = table.objects.get(&key).cloned();
-        if table.gone.contains(uid(&object)) || before.as_ref().is_some_and(|held| number(held) >= number(&object)) {
+        let known = before.as_ref().map_or(table.told, |held| number(held));
+        if table.gone.contains(uid(&object)) || known >= number(&object) {
             return None;
         }
         let after = Arc::new(object);
@@ -143,6 +147,13 @@ impl Inner {
         }
         self.learn(kind, &after);
         Some(Change { kind: kind.clone(), before, after: Some(after) })
+    }
+
+    /// The watch has told everything up to a revision.
+    fn reach(&mut self, kind: &Kind, at: u64) {
+        if let Some(table) = self.tables.get_mut(kind) {
+            table.told = table.told.max(at);
+        }
     }
 
     fn remove(&mut self, kind: &Kind, key: &Key) -> Option<Change> {
@@ -210,6 +221,7 @@ impl Cache {
             let present: BTreeSet<Key> = listed.iter().map(Key::of).collect();
             let Some(table) = inner.tables.get_mut(kind) else { return };
             table.gone.clear();
+            table.told = 0;
             let held = table.objects.iter();
             let stale: Vec<Key> = held
                 .filter(|(key, object)| !present.contains(*key) && number(object) <= at)
@@ -217,6 +229,7 @@ impl Cache {
                 .collect();
             changes.extend(stale.iter().filter_map(|key| inner.remove(kind, key)));
             changes.extend(listed.into_iter().filter_map(|object| inner.put(kind, object)));
+            inner.reach(kind, at);
         }
         self.synced.send_modify(|synced| _ = synced.insert(kind.clone()));
         self.tell(changes);
@@ -224,7 +237,12 @@ impl Cache {
 
     /// A watch said ADDED or MODIFIED.
     pub(crate) fn seen(&self, kind: &Kind, object: Value) {
-        let change = self.lock().put(kind, object);
+        let change = {
+            let (mut inner, at) = (self.lock(), number(&object));
+            let change = inner.put(kind, object);
+            inner.reach(kind, at);
+            change
+        };
         self.tell(change);
     }
 
@@ -234,6 +252,7 @@ impl Cache {
             let mut inner = self.lock();
             let Some(table) = inner.tables.get_mut(kind) else { return };
             table.gone.remove(uid(object));
+            table.told = table.told.max(number(object));
             let key = Key::of(object);
             let same = table.objects.get(&key).is_some_and(|held| number(held) <= number(object));
             if same { inner.remove(kind, &key) } else { None }
@@ -308,3 +327,7 @@ impl Cache {
         let _ = synced.wait_for(|synced| kinds.iter().all(|kind| synced.contains(kind) || !self.holds(kind))).await;
     }
 }
+
+#[cfg(test)]
+#[path = "cache_tests.rs"]
+mod tests;

@@ -62,6 +62,7 @@ pub(crate) const ENDPOINTS: Kind = Kind::builtin("", "v1", "endpoints", "Endpoin
 pub(crate) const EVENTS: Kind = Kind::builtin("", "v1", "events", "Event", true);
 pub(crate) const NAMESPACES: Kind = Kind::builtin("", "v1", "namespaces", "Namespace", false);
 pub(crate) const NODES: Kind = Kind::builtin("", "v1", "nodes", "Node", false);
+pub(crate) const CLAIMS: Kind = Kind::builtin("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", true);
 pub(crate) const PODS: Kind = Kind::builtin("", "v1", "pods", "Pod", true);
 pub(crate) const SECRETS: Kind = Kind::builtin("", "v1", "secrets", "Secret", true);
 pub(crate) const SERVICE_ACCOUNTS: Kind = Kind::builtin("", "v1", "serviceaccounts", "ServiceAccount", true);
@@ -71,13 +72,15 @@ pub(crate) const CONTROLLER_REVISIONS: Kind =
 pub(crate) const DAEMON_SETS: Kind = Kind::builtin("apps", "v1", "daemonsets", "DaemonSet", true);
 pub(crate) const DEPLOYMENTS: Kind = Kind::builtin("apps", "v1", "deployments", "Deployment", true);
 pub(crate) const REPLICA_SETS: Kind = Kind::builtin("apps", "v1", "replicasets", "ReplicaSet", true);
+pub(crate) const STATEFUL_SETS: Kind = Kind::builtin("apps", "v1", "statefulsets", "StatefulSet", true);
+pub(crate) const JOBS: Kind = Kind::builtin("batch", "v1", "jobs", "Job", true);
 pub(crate) const ENDPOINT_SLICES: Kind =
     Kind::builtin("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", true);
 pub(crate) const LEASES: Kind = Kind::builtin("coordination.k8s.io", "v1", "leases", "Lease", true);
 pub(crate) const NEW_EVENTS: Kind = Kind::builtin("events.k8s.io", "v1", "events", "Event", true);
 
 /// What is watched from the beginning; every controller may read these from the cache.
-pub(crate) const WATCHED: [Kind; 14] = [
+pub(crate) const WATCHED: [Kind; 17] = [
     NAMESPACES,
     NODES,
     LEASES,
@@ -91,5 +94,8 @@ pub(crate) const WATCHED: [Kind; 14] = [
     DAEMON_SETS,
     DEPLOYMENTS,
     REPLICA_SETS,
+    STATEFUL_SETS,
+    JOBS,
+    CLAIMS,
     PODS,
 ];

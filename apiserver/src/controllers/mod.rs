@@ -8,6 +8,7 @@
 
 mod cache;
 mod children;
+mod claims;
 mod client;
 mod context;
 mod daemon;
@@ -15,7 +16,9 @@ mod deployment;
 mod endpoints;
 mod events;
 mod garbage;
+mod history;
 mod informer;
+mod job;
 mod kind;
 mod namespace;
 mod node;
@@ -25,6 +28,7 @@ mod queue;
 mod replica_set;
 mod scheduler;
 mod service_account;
+mod stateful_set;
 mod token_secrets;
 
 use std::net::SocketAddr;
@@ -83,9 +87,12 @@ pub async fn run(server: ApiServer, options: ControllerOptions) {
     token_secrets::start(&mut context);
     node::start(&mut context);
     scheduler::start(&mut context);
+    claims::start(&mut context);
     daemon::start(&mut context);
     deployment::start(&mut context);
     replica_set::start(&mut context);
+    stateful_set::start(&mut context);
+    job::start(&mut context);
     endpoints::start(&mut context);
     garbage::start(&mut context);
     for kind in WATCHED {

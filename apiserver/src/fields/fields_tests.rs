@@ -74,7 +74,7 @@ fn what_does_not_fit_is_named() {
 
 fn write(name: &str, apply: bool) -> Write<'static> {
     let manager = Manager { name: name.into(), apply, api_version: "v1".into(), subresource: String::new() };
-    Write { manager, node: service(), reset: &[], now: format!("time-of-{name}") }
+    Write { manager, node: service(), reset: &[], versions: None, now: format!("time-of-{name}") }
 }
 
 fn owners(object: &Value) -> Vec<(String, Value)> {

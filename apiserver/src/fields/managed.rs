@@ -1,12 +1,13 @@
 //! `metadata.managedFields`: who owns which fields, and what happens to it when somebody writes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::merge::{merge, prune};
 use super::set::{Set, show};
-use super::typed::{compare, fields};
+use super::typed::{Difference, compare, fields, validate};
 use crate::failure::{Failure, Outcome};
 use crate::schema::Node;
 
@@ -60,6 +61,8 @@ pub struct Write<'a> {
     pub node: &'a Node,
     /// Top-level fields (or paths) that this endpoint does not write.
     pub reset: &'a [&'a [&'a str]],
+    /// Schemas of all versions of a custom resource; entries of other versions are about fields of theirs.
+    pub versions: Option<&'a BTreeMap<String, Arc<Node>>>,
     /// Now, for entries that change.
     pub now: String,
 }
@@ -189,10 +192,16 @@ pub fn update(live: &Value, new: &mut Value, write: &Write<'_>, create: bool) {
     for set in [&mut difference.added, &mut difference.modified, &mut difference.removed] {
         strip(set, write.reset);
     }
+    let Ok(others) = others(&mut managed, live, new, write) else {
+        // The real server forgets all owners when it cannot read the object as one of them wrote it.
+        Managed::default().store(new);
+        return;
+    };
     let taken = difference.taken();
     for (manager, owned) in &mut managed.0 {
         if *manager != write.manager {
-            owned.set = owned.set.difference(&taken);
+            let theirs = others.get(&manager.api_version).unwrap_or(&difference);
+            owned.set = owned.set.difference(&theirs.taken()).difference(&theirs.removed);
         }
     }
     managed.drop_removed(&difference.removed);
@@ -204,6 +213,30 @@ pub fn update(live: &Value, new: &mut Value, write: &Write<'_>, create: bool) {
     }
     managed.fold_ancient();
     managed.store(new);
+}
+
+/// How the objects differ as other versions see them in which something is owned; owners of versions that are gone own
+/// nothing any more.
+fn others(
+    managed: &mut Managed,
+    live: &Value,
+    new: &Value,
+    write: &Write<'_>,
+) -> Result<BTreeMap<String, Difference>, String> {
+    let mut differences = BTreeMap::new();
+    let Some(versions) = write.versions else { return Ok(differences) };
+    let version = |manager: &Manager| manager.api_version.rsplit('/').next().unwrap_or_default().to_owned();
+    managed.0.retain(|manager, _| versions.contains_key(&version(manager)));
+    for manager in managed.0.keys().filter(|manager| manager.api_version != write.manager.api_version) {
+        if differences.contains_key(&manager.api_version) {
+            continue;
+        }
+        let Some(node) = versions.get(&version(manager)) else { continue };
+        let (live, new) = (without_managed(live), without_managed(new));
+        validate(&live, node).and_then(|()| validate(&new, node))?;
+        differences.insert(manager.api_version.clone(), compare(&live, &new, node));
+    }
+    Ok(differences)
 }
 
 /// Applies a configuration: the merged object with its owners booked, or the conflicts.
@@ -227,11 +260,11 @@ pub fn apply(live: &Value, config: &Value, write: &Write<'_>, force: bool) -> Ou
     }
     prune(&mut merged, &previous.difference(&own), &kept, write.node);
 
+    let others = others(&mut managed, &live_object, &merged, write).map_err(Failure::plain)?;
     let difference = compare(&live_object, &merged, write.node);
-    let taken = difference.taken();
     let mut conflicts = Vec::new();
     for (manager, owned) in &mut managed.0 {
-        let overlap = owned.set.intersection(&taken);
+        let overlap = owned.set.intersection(&others.get(&manager.api_version).unwrap_or(&difference).taken());
         if *manager == write.manager || overlap.is_empty() {
             continue;
         }

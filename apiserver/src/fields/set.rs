@@ -125,16 +125,16 @@ impl Set {
         }
     }
 
-    /// All members, parents before what is below them.
+    /// All members; of each node those right below it first, as the real server tells them.
     pub fn paths(&self) -> Vec<Vec<String>> {
-        let mut out = Vec::new();
+        let mut out = if self.member { vec![Vec::new()] } else { Vec::new() };
         self.collect(&mut Vec::new(), &mut out);
         out
     }
 
     fn collect(&self, path: &mut Vec<String>, out: &mut Vec<Vec<String>>) {
-        if self.member {
-            out.push(path.clone());
+        for (element, _) in self.children.iter().filter(|(_, child)| child.member) {
+            out.push(path.iter().chain([element]).cloned().collect());
         }
         for (element, child) in &self.children {
             path.push(element.clone());

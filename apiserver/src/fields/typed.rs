@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use serde_json::{Map, Value};
 
 use super::set::{Set, show};
+use crate::patch::strategic::go_value;
 use crate::schema::{ListType, Node, Type};
 
 /// How a value is shared between owners.
@@ -68,9 +69,15 @@ pub fn fields(value: &Value, node: &Node) -> Set {
     match shape(value, node) {
         Shape::Object(map) => {
             for (name, value) in map {
-                let mut below = fields(value, child(node, name));
-                below.member |= below.children.is_empty();
-                set.children.insert(format!("f:{name}"), below);
+                let own = child(node, name);
+                let mut below = fields(value, own);
+                let list = matches!(shape(value, own), Shape::List(_));
+                // Of what no schema describes the whole is owned too; an empty list of elements is nobody's.
+                let whole = value.is_object() && own.resolve().type_ == Type::Any;
+                below.member |= whole || (below.children.is_empty() && !list);
+                if !below.is_empty() {
+                    set.children.insert(format!("f:{name}"), below);
+                }
             }
         }
         Shape::List(list) => {
@@ -116,6 +123,7 @@ fn walk(old: Option<&Value>, new: Option<&Value>, node: &Node, path: &mut Vec<St
     let (null_new, new) = (new.is_some_and(Value::is_null), new.filter(|value| !value.is_null()));
     match (old, new) {
         (None, Some(value)) if null_old && !matches!(shape(value, node), Shape::Leaf) => {}
+        (Some(value), None) if null_new && matches!(shape(value, node), Shape::Leaf) => out.modified.insert(path),
         (Some(_), None) if null_new => out.removed.insert(path),
         (None, None) if null_new && !null_old => out.added.insert(path),
         (None, None) => return,
@@ -215,8 +223,8 @@ fn validate_at(value: &Value, node: &Node, path: &mut Vec<String>) -> Result<(),
         (Type::Integer | Type::Number, Value::Number(_)) | (Type::IntOrString, Value::Number(_) | Value::String(_)) => {
             Ok(())
         }
-        (Type::Object, _) => wrong("map"),
-        (Type::Array, _) => wrong("list"),
+        (Type::Object, _) => Err(format!("{}: expected map, got &{{{}}}", show(path), go_value(value))),
+        (Type::Array, _) => Err(format!("{}: expected list, got &{{{}}}", show(path), go_value(value))),
         (Type::String, _) => wrong("string"),
         (Type::Boolean, _) => wrong("boolean"),
         (Type::Integer | Type::Number, _) => wrong("numeric (int or float)"),
@@ -227,6 +235,15 @@ fn validate_at(value: &Value, node: &Node, path: &mut Vec<String>) -> Result<(),
 fn validate_list(list: &[Value], node: &Node, path: &mut Vec<String>) -> Result<(), String> {
     let mut seen = std::collections::BTreeSet::new();
     for (index, value) in list.iter().enumerate() {
+        if let ListType::Map(keys) = node.list_type()
+            && element(value, node) == "k:{}"
+        {
+            return Err(format!(
+                "{}: element {index}: associative list with keys has an element that omits all key fields [{}] (and doesn't have default values for any key fields)",
+                show(path),
+                keys.iter().map(|key| format!("{key:?}")).collect::<Vec<_>>().join(" ")
+            ));
+        }
         let name = match node.list_type() {
             ListType::Atomic => format!("[{index}]"),
             _ => element(value, node),

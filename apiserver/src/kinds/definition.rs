@@ -1,9 +1,11 @@
 //! CustomResourceDefinitions: what they default to, and the resources that they add.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::definition_rules;
 use crate::registry::{Custom, Resource, ScalePaths, Subresource, version_rank};
 use crate::schema::builtin::{convert, types};
 use crate::schema::rules::Rules;
@@ -25,7 +27,7 @@ pub(super) fn default(object: &mut Value) {
     if spec["names"]["singular"].as_str().unwrap_or_default().is_empty() {
         spec["names"]["singular"] = json!(kind.to_lowercase());
     }
-    if spec["names"]["listKind"].as_str().unwrap_or_default().is_empty() {
+    if spec["names"]["listKind"].as_str().unwrap_or_default().is_empty() && !kind.is_empty() {
         spec["names"]["listKind"] = json!(format!("{kind}List"));
     }
     if spec["conversion"].is_null() {
@@ -88,6 +90,12 @@ pub fn next_step(definition: &Value, group: &[std::sync::Arc<Value>], now: &str)
         let message = "CustomResource deletion is in progress";
         set_condition(&mut next, now, "Terminating", "True", "InstanceDeletionInProgress", message);
         return Some(next);
+    }
+    if let Some((status, reason, message)) = definition_rules::approval(definition) {
+        set_condition(&mut next, now, "KubernetesAPIApprovalPolicyConformant", status, reason, &message);
+        if next["status"] != definition["status"] {
+            return Some(next);
+        }
     }
     if definition["status"]["acceptedNames"] != definition["spec"]["names"] {
         accept_names(&mut next, group, now);
@@ -209,13 +217,15 @@ pub fn resources(definition: &Value) -> Vec<Resource> {
     let versions: Vec<&Value> = spec["versions"].as_array().into_iter().flatten().collect();
     let storage =
         versions.iter().find(|version| version["storage"] == true).map(|v| text(&v["name"])).unwrap_or_default();
+    let node = |version: &&Value| (text(&version["name"]), Arc::new(schema(&version["schema"]["openAPIV3Schema"])));
+    let schemas: Arc<BTreeMap<String, Arc<Node>>> = Arc::new(versions.iter().map(node).collect());
     let mut served: Vec<&&Value> = versions.iter().filter(|version| version["served"] == true).collect();
     served.sort_by_key(|version| version_rank(version["name"].as_str().unwrap_or_default()));
     served
         .into_iter()
         .map(|version| {
             let (group, plural, kind) = (text(&spec["group"]), text(&names["plural"]), text(&names["kind"]));
-            let custom = custom(definition, version);
+            let custom = custom(definition, version, Arc::clone(&schemas));
             Resource {
                 version: text(&version["name"]),
                 singular: text(&names["singular"]),
@@ -225,7 +235,7 @@ pub fn resources(definition: &Value) -> Vec<Resource> {
                 short_names: list(&names["shortNames"]),
                 categories: list(&names["categories"]),
                 subresources: subresources(&custom, &kind),
-                schema: Arc::new(schema(&version["schema"]["openAPIV3Schema"])),
+                schema: schemas.get(version["name"].as_str().unwrap_or_default()).cloned().unwrap_or_default(),
                 storage: Arc::from(format!("{group}/{plural}")),
                 storage_version: storage.clone(),
                 custom: Some(Arc::new(custom)),
@@ -237,7 +247,7 @@ pub fn resources(definition: &Value) -> Vec<Resource> {
         .collect()
 }
 
-fn custom(definition: &Value, version: &Value) -> Custom {
+fn custom(definition: &Value, version: &Value, schemas: Arc<BTreeMap<String, Arc<Node>>>) -> Custom {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let sub = &version["subresources"];
     let scale = sub.get("scale").filter(|scale| scale.is_object()).map(|scale| ScalePaths {
@@ -258,6 +268,7 @@ fn custom(definition: &Value, version: &Value) -> Custom {
             .map(|path| path.trim_start_matches('.').to_owned())
             .collect(),
         definition: meta(definition, "name").to_owned(),
+        schemas,
         openapi: version["schema"]["openAPIV3Schema"].clone(),
         rules: Rules::compile(&version["schema"]["openAPIV3Schema"]),
         warning: deprecation(definition, version),

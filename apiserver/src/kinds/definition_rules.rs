@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{names, structural};
-use crate::failure::FieldError;
+use crate::failure::{FieldError, go_quoted};
 use crate::schema::cel_types::cel_path;
 use crate::verbs::meta;
 
@@ -33,6 +33,63 @@ pub(super) fn validate(definition: &Value, old: Option<&Value>) -> Vec<FieldErro
     errors.extend(stored_errors(definition));
     errors.extend(approval_error(definition, old));
     errors
+}
+
+/// Formats that the real server knows.
+const FORMATS: [&str; 25] = [
+    "bsonobjectid",
+    "uri",
+    "email",
+    "hostname",
+    "ipv4",
+    "ipv6",
+    "cidr",
+    "mac",
+    "uuid",
+    "uuid3",
+    "uuid4",
+    "uuid5",
+    "isbn",
+    "isbn10",
+    "isbn13",
+    "creditcard",
+    "ssn",
+    "hexcolor",
+    "rgbcolor",
+    "byte",
+    "password",
+    "date",
+    "duration",
+    "datetime",
+    "k8sshortname",
+];
+
+/// What is odd about a definition: formats that nobody checks.
+pub(super) fn warnings(definition: &Value) -> Vec<String> {
+    let mut unknown = std::collections::BTreeSet::new();
+    for version in definition["spec"]["versions"].as_array().into_iter().flatten() {
+        collect_formats(&version["schema"]["openAPIV3Schema"], &mut unknown);
+    }
+    unknown.into_iter().map(|format| format!("unrecognized format \"{format}\"")).collect()
+}
+
+fn collect_formats<'a>(schema: &'a Value, unknown: &mut std::collections::BTreeSet<&'a str>) {
+    if !schema.is_object() {
+        return;
+    }
+    let known = |format: &str| FORMATS.contains(&&*format.replace('-', "")) || format == "k8s-long-name";
+    if let Some(format) = schema["format"].as_str().filter(|format| !known(format) && schema["type"] == "string") {
+        unknown.insert(format);
+    }
+    for words in ["properties", "definitions"] {
+        schema[words].as_object().into_iter().flatten().for_each(|(_, own)| collect_formats(own, unknown));
+    }
+    for word in ["items", "additionalProperties", "not"] {
+        collect_formats(&schema[word], unknown);
+    }
+    for words in ["allOf", "anyOf", "oneOf"] {
+        schema[words].as_array().into_iter().flatten().for_each(|own| collect_formats(own, unknown));
+    }
 }
 
 fn change_errors(spec: &Value, old: &Value) -> Vec<FieldError> {
@@ -78,10 +135,19 @@ fn spec_errors(spec: &Value) -> Vec<FieldError> {
             errors.push(FieldError::required(format!("spec.versions[{index}].schema.openAPIV3Schema"), ""));
         }
     }
+    if spec["preserveUnknownFields"] == true {
+        let detail =
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+        errors.push(FieldError::invalid("spec.preserveUnknownFields", &json!(true), detail));
+    }
     for (index, version) in versions.iter().enumerate() {
         errors.extend(version_errors(version, &format!("spec.versions[{index}]"), &versions));
     }
-    errors.extend(version_list_errors(&versions));
+    errors.extend(version_list_errors(spec));
+    if let Some(first) = versions.first() {
+        // It once stood there alone, and is still looked at.
+        errors.extend(version_name_error(first, "spec.version"));
+    }
     for name in ["plural", "singular", "kind", "listKind"] {
         if text(&spec["names"][name]).is_empty() {
             errors.push(FieldError::required(format!("spec.names.{name}"), ""));
@@ -114,12 +180,13 @@ fn one_of(field: &str, value: &str, accepted: &[&str]) -> Option<FieldError> {
     }
 }
 
-fn version_errors(version: &Value, path: &str, all: &[&Value]) -> Vec<FieldError> {
-    let mut errors = Vec::new();
+fn version_name_error(version: &Value, field: &str) -> Option<FieldError> {
     let complaints = names::label_1035(version["name"].as_str().unwrap_or_default());
-    if !complaints.is_empty() {
-        errors.push(FieldError::invalid(format!("{path}.name"), &version["name"], &complaints.join(",")));
-    }
+    (!complaints.is_empty()).then(|| FieldError::invalid(field, &version["name"], &complaints.join(",")))
+}
+
+fn version_errors(version: &Value, path: &str, all: &[&Value]) -> Vec<FieldError> {
+    let mut errors: Vec<FieldError> = version_name_error(version, &format!("{path}.name")).into_iter().collect();
     if let Some(warning) = version["deprecationWarning"].as_str() {
         let field = format!("{path}.deprecationWarning");
         let mut complaint = |detail: &str| errors.push(FieldError::invalid(&*field, &json!(warning), detail));
@@ -148,10 +215,11 @@ fn version_errors(version: &Value, path: &str, all: &[&Value]) -> Vec<FieldError
     errors
 }
 
-fn version_list_errors(versions: &[&Value]) -> Vec<FieldError> {
+fn version_list_errors(spec: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
+    let versions: &Vec<&Value> = &spec["versions"].as_array().into_iter().flatten().collect();
     let names: Vec<&Value> = versions.iter().map(|version| &version["name"]).collect();
-    let shown = go_versions(versions);
+    let shown = if versions.is_empty() { spec["versions"].to_string() } else { go_versions(versions) };
     let complaint = |detail: &str| FieldError {
         reason: "FieldValueInvalid",
         message: format!("Invalid value: {shown}: {detail}"),
@@ -183,9 +251,6 @@ fn go_versions(versions: &[&Value]) -> String {
             own("selectableFields"),
         )
     };
-    if versions.is_empty() {
-        return "null".into();
-    }
     format!("[{}]", versions.iter().map(one).collect::<Vec<_>>().join(","))
 }
 
@@ -374,10 +439,36 @@ fn stored_errors(definition: &Value) -> Vec<FieldError> {
     errors
 }
 
+/// Whether a group is one of the project itself.
+fn is_protected(definition: &Value) -> bool {
+    let group = definition["spec"]["group"].as_str().unwrap_or_default();
+    ["k8s.io", "kubernetes.io"].iter().any(|own| group == *own || group.ends_with(&format!(".{own}")))
+}
+
+/// Status, reason and message of the condition that tells whether a definition of a protected group is approved.
+pub(super) fn approval(definition: &Value) -> Option<(&'static str, &'static str, String)> {
+    if !is_protected(definition) {
+        return None;
+    }
+    Some(match definition["metadata"]["annotations"][APPROVAL].as_str() {
+        None => ("False", "MissingAnnotation", PROTECTED.to_owned()),
+        Some(text) if text.starts_with("unapproved") => {
+            ("False", "UnapprovedAnnotation", format!("not approved: {}", go_quoted(text)))
+        }
+        Some(text) if text.starts_with("https://") => ("True", "ApprovedAnnotation", format!("approved in {text}")),
+        Some(_) => ("False", "InvalidAnnotation", malformed()),
+    })
+}
+
+fn malformed() -> String {
+    format!(
+        "protected groups must have approval annotation \"{APPROVAL}\" with either a URL or a reason starting with \"unapproved\", see https://github.com/kubernetes/enhancements/pull/1111"
+    )
+}
+
 /// Groups of the project itself need a word of approval.
 fn approval_error(definition: &Value, old: Option<&Value>) -> Option<FieldError> {
-    let group = definition["spec"]["group"].as_str().unwrap_or_default();
-    let protected = ["k8s.io", "kubernetes.io"].iter().any(|own| group == *own || group.ends_with(&format!(".{own}")));
+    let protected = is_protected(definition);
     let approval = |definition: &Value| definition["metadata"]["annotations"][APPROVAL].as_str().map(str::to_owned);
     if !protected || old.is_some_and(|old| approval(old) == approval(definition)) {
         return None;
@@ -386,11 +477,6 @@ fn approval_error(definition: &Value, old: Option<&Value>) -> Option<FieldError>
     match approval(definition) {
         None => Some(FieldError::required(field, PROTECTED)),
         Some(text) if text.starts_with("unapproved") || text.starts_with("https://") => None,
-        Some(text) => {
-            let detail = format!(
-                "protected groups must have approval annotation \"{APPROVAL}\" with either a URL or a reason starting with \"unapproved\", see https://github.com/kubernetes/enhancements/pull/1111"
-            );
-            Some(FieldError::invalid(field, &json!(text), &detail))
-        }
+        Some(text) => Some(FieldError::invalid(field, &json!(text), &malformed())),
     }
 }

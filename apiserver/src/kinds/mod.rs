@@ -243,6 +243,9 @@ fn custom_errors(custom: &Custom, subresource: &str, object: &Value, old: Option
         "status" => schema::validate::validate_status(object, schema, old),
         _ => schema::validate::validate(object, schema, old),
     };
+    if subresource.is_empty() {
+        errors.extend(schema::embedded::errors(object, schema));
+    }
     errors.extend(scale_rules::errors(custom, subresource, object));
     let Some(rules) = &custom.rules else { return errors };
     if schema::validate::blocks_rules(&errors) {
@@ -266,6 +269,7 @@ pub fn warnings(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec
     match id(resource) {
         ("", "services") => return service_rules::warnings(object),
         ("", "pods") => return pods::warnings(&object["spec"], "spec"),
+        ("apiextensions.k8s.io", _) => return definition_rules::warnings(object),
         ("apps" | "batch", _) => return pods::warnings(&object["spec"]["template"]["spec"], "spec.template.spec"),
         _ => {}
     }
@@ -323,6 +327,13 @@ pub fn to_storage(mut object: Value, resource: &Resource) -> Value {
     if resource.custom.is_none() {
         schema::shape::settle(&mut object, &resource.schema);
     }
+    if let Some(custom) = &resource.custom {
+        // Whatever version it came in, what is kept is what the version of storage has fields for.
+        if let Some(kept) = custom.schemas.get(&resource.storage_version) {
+            let _ = schema::decode::decode(&mut object, kept);
+        }
+        object["apiVersion"] = json!(crate::registry::group_version(&resource.group, &resource.storage_version));
+    }
     match id(resource) {
         ("events.k8s.io", "events") => events::to_core(object),
         _ => object,
@@ -344,13 +355,18 @@ pub fn to_version(object: &Value, resource: &Resource) -> Value {
         }
         _ => {
             let mut object = object.clone();
+            if let Some(custom) = &resource.custom {
+                // What the definition says now holds for what was stored before: defaults in the version in which it was
+                // stored, and no more than this version has.
+                let stored = object["apiVersion"].as_str().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+                if let Some(node) = custom.schemas.get(stored) {
+                    let _ = schema::decode::decode(&mut object, node);
+                    schema::shape::default(&mut object, node);
+                }
+                let _ = schema::decode::decode(&mut object, &resource.schema);
+            }
             object["apiVersion"] = json!(resource.api_version());
             object["kind"] = json!(resource.kind);
-            if resource.custom.is_some() {
-                // What the definition says now holds for what was stored before.
-                let _ = schema::decode::decode(&mut object, &resource.schema);
-                schema::shape::default(&mut object, &resource.schema);
-            }
             object
         }
     }

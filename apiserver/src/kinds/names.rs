@@ -241,7 +241,8 @@ pub fn metadata_update_errors(object: &Value, old: &Value) -> Vec<FieldError> {
     errors
 }
 
-fn common_errors(metadata: &Value) -> Vec<FieldError> {
+/// What is wrong with labels, annotations and owners.
+pub fn common_errors(metadata: &Value) -> Vec<FieldError> {
     let mut errors = label_errors(&metadata["labels"], "metadata.labels");
     let mut size = 0;
     for (key, value) in metadata["annotations"].as_object().into_iter().flatten() {

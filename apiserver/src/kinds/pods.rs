@@ -41,6 +41,16 @@ const SOURCES: &[&str] = &[
     "ephemeral",
     "image",
 ];
+/// Labels of nodes that have others in their place.
+const DEPRECATED_LABELS: [(&str, &str); 4] = [
+    ("beta.kubernetes.io/arch", "deprecated since v1.14; use \"kubernetes.io/arch\" instead"),
+    ("beta.kubernetes.io/os", "deprecated since v1.14; use \"kubernetes.io/os\" instead"),
+    (
+        "failure-domain.beta.kubernetes.io/region",
+        "deprecated since v1.17; use \"topology.kubernetes.io/region\" instead",
+    ),
+    ("failure-domain.beta.kubernetes.io/zone", "deprecated since v1.17; use \"topology.kubernetes.io/zone\" instead"),
+];
 /// The real server adds the difference of its own form of both specs.
 const FIXED: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 const HOST_PATH_TYPES: [&str; 8] =
@@ -94,13 +104,14 @@ fn change_errors(spec: &Value, old: &Value) -> Vec<FieldError> {
         let detail = "existing toleration can not be modified except its tolerationSeconds";
         errors.push(FieldError::forbidden("spec.tolerations", detail));
     }
+    errors.extend(gates::added_errors(spec, old));
     if !errors.is_empty() {
         return errors;
     }
     let (deadline, before) = (spec["activeDeadlineSeconds"].as_i64(), old["activeDeadlineSeconds"].as_i64());
     match (before, deadline) {
         (Some(before), Some(now)) if now > before => {
-            let detail = format!("must be less than or equal to previous value {before}");
+            let detail = "must be less than or equal to previous value";
             return vec![FieldError::invalid("spec.activeDeadlineSeconds", &json!(now), &detail)];
         }
         (Some(_), None) => {
@@ -108,10 +119,6 @@ fn change_errors(spec: &Value, old: &Value) -> Vec<FieldError> {
             return vec![FieldError::invalid("spec.activeDeadlineSeconds", &Value::Null, detail)];
         }
         _ => {}
-    }
-    errors.extend(gates::added_errors(spec, old));
-    if !errors.is_empty() {
-        return errors;
     }
     let (mut has, mut had) = (without_changeable(spec), without_changeable(old));
     if gates::is_gated(old) {
@@ -183,6 +190,33 @@ pub(super) fn warnings(spec: &Value, path: &str) -> Vec<String> {
             }
             seen.push((number, port));
         }
+    }
+    warnings.extend(spec_warnings(spec, path));
+    warnings
+}
+
+/// What is odd about a pod besides its containers.
+fn spec_warnings(spec: &Value, path: &str) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (old, new) in DEPRECATED_LABELS {
+        if spec["nodeSelector"].get(old).is_some() {
+            warnings.push(format!("{path}.nodeSelector[{old}]: {new}"));
+        }
+    }
+    for (index, constraint) in list(spec, "topologySpreadConstraints") {
+        if constraint["labelSelector"].is_null() {
+            let at = format!("{path}.topologySpreadConstraints[{index}].labelSelector");
+            warnings.push(format!("{at}: a null labelSelector results in matching no pod"));
+        }
+    }
+    for (index, secret) in list(spec, "imagePullSecrets") {
+        if text(secret, "name").is_empty() {
+            warnings.push(format!("{path}.imagePullSecrets[{index}].name: invalid empty name \"\""));
+        }
+    }
+    if spec["terminationGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds < 0) {
+        let detail = "must be >= 0; negative values are invalid and will be treated as 1";
+        warnings.push(format!("{path}.terminationGracePeriodSeconds: {detail}"));
     }
     warnings
 }

@@ -24,8 +24,11 @@ pub(super) fn errors(schema: &Value, path: &str) -> Vec<FieldError> {
     if schema["nullable"] == true {
         errors.push(FieldError::forbidden(format!("{path}.nullable"), "nullable cannot be true at the root"));
     }
-    let mut structural = invariants(schema, Level::Root, path);
-    structural.extend(completeness(schema, path));
+    let mut structural = Vec::new();
+    if is_convertible(schema) {
+        structural = invariants(schema, Level::Root, path);
+        structural.extend(completeness(schema, path));
+    }
     structural.sort_by_key(FieldError::text);
     let defaults = if structural.is_empty() { default_errors(schema, path, true) } else { Vec::new() };
     let sound = structural.is_empty() && defaults.is_empty();
@@ -36,6 +39,16 @@ pub(super) fn errors(schema: &Value, path: &str) -> Vec<FieldError> {
     errors.extend(walk.schema_errors);
     errors.extend(walk.rule_errors);
     errors
+}
+
+/// What a structural schema has no place for is told, and nothing else of the schema's structure.
+fn is_convertible(schema: &Value) -> bool {
+    let foreign = ["id", "additionalItems", "patternProperties", "definitions", "dependencies", "$ref"];
+    foreign.iter().all(|word| !is_set(&schema[*word]))
+        && !schema["items"].is_array()
+        && (!schema["items"].is_object() || is_convertible(&schema["items"]))
+        && children(schema).all(|(_, own)| is_convertible(own))
+        && (!schema["additionalProperties"].is_object() || is_convertible(&schema["additionalProperties"]))
 }
 
 fn children(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {
@@ -140,7 +153,7 @@ fn metadata_errors(schema: &Value, level: Level, path: &str, embedded: bool) -> 
             let kind = json!(metadata["type"].as_str().unwrap_or_default());
             errors.push(FieldError::invalid(format!("{at}.type"), &kind, "must be object"));
         }
-        let known = ["type", "properties"];
+        let known = ["type", "properties", "default"];
         let foreign = metadata
             .as_object()
             .into_iter()
@@ -175,10 +188,36 @@ fn junctor_errors(schema: &Value, path: &str, skip_any: bool, either: bool) -> V
     if let Some(pattern) = schema["pattern"].as_str()
         && let Err(error) = regex::Regex::new(pattern)
     {
-        let detail = format!("must be a valid regular expression, but isn't: {error}");
+        let why = go_regex_error(pattern, &error.to_string());
+        let detail = format!("must be a valid regular expression, but isn't: {why}");
         errors.push(FieldError::invalid(format!("{path}.pattern"), &json!(pattern), &detail));
     }
     errors
+}
+
+/// What Go's parser says of a pattern that ours refuses.
+fn go_regex_error(pattern: &str, error: &str) -> String {
+    let has = |word: &str| error.contains(word);
+    let from = |word: &str| pattern.find(word).map_or(pattern, |at| &pattern[at..]);
+    let (why, shown) = if has("look-around") {
+        let at = ["(?!", "(?=", "(?<!", "(?<="].into_iter().find(|word| pattern.contains(word)).unwrap_or("(?");
+        ("invalid or unsupported Perl syntax", if at.starts_with("(?<") { "(?<" } else { at })
+    } else if has("unclosed group") {
+        ("missing closing )", pattern)
+    } else if has("unopened group") {
+        ("unexpected )", pattern)
+    } else if has("unclosed character class") {
+        ("missing closing ]", from("["))
+    } else if has("repetition operator missing expression") {
+        let at = pattern.find(['*', '+', '?']).unwrap_or(0);
+        ("missing argument to repetition operator", pattern.get(at..=at).unwrap_or(pattern))
+    } else if has("unrecognized escape sequence") {
+        let at = error.find('^').map_or("", |_| from("\\"));
+        ("invalid escape sequence", at.get(..2).unwrap_or(pattern))
+    } else {
+        return error.to_owned();
+    };
+    format!("error parsing regexp: {why}: `{shown}`")
 }
 
 fn nested_errors(part: &Value, path: &str, skip_any: bool) -> Vec<FieldError> {

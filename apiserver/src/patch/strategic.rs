@@ -34,6 +34,7 @@ fn merge_map(target: &mut Map<String, Value>, patch: &Map<String, Value>, node: 
         }
         Some(other) => return Err(unknown(other, patch)),
     }
+    check_orders(patch, node)?;
     if let Some(keep) = patch.get(RETAIN).and_then(Value::as_array) {
         target.retain(|name, _| keep.iter().any(|kept| kept == name));
     }
@@ -75,6 +76,12 @@ fn merge_field(target: &mut Map<String, Value>, name: &str, value: &Value, node:
     match value {
         Value::Null => {
             target.remove(name);
+        }
+        // What is not there yet is taken from the patch as it is.
+        Value::Object(_) | Value::Array(_) if !target.contains_key(name) => {
+            if let Some(value) = without_directives(value) {
+                target.insert(name.to_owned(), value);
+            }
         }
         Value::Object(patch) => {
             if !target.get(name).is_some_and(Value::is_object) {
@@ -144,6 +151,52 @@ fn merge_list(mut list: Vec<Value>, patch: &[Value], key: &str, node: &Node) -> 
     Ok(list)
 }
 
+/// A value of a patch without what only says how to patch; nothing if it says that nothing is to be there.
+fn without_directives(value: &Value) -> Option<Value> {
+    match value {
+        Value::Object(map) => {
+            if map.get(DIRECTIVE).is_some_and(|directive| directive == "delete") {
+                return None;
+            }
+            let said = |name: &str| {
+                name == DIRECTIVE || name == RETAIN || name.starts_with(ORDER) || name.starts_with(DELETE_FROM)
+            };
+            let left = map.iter().filter(|(name, value)| !said(name) && !value.is_null());
+            Some(left.filter_map(|(name, value)| Some((name.clone(), without_directives(value)?))).collect())
+        }
+        Value::Array(list) => {
+            let bare =
+                |value: &&Value| value.as_object().is_none_or(|map| map.len() != 1 || !map.contains_key(DIRECTIVE));
+            Some(list.iter().filter(bare).filter_map(without_directives).collect())
+        }
+        other => Some(other.clone()),
+    }
+}
+
+/// The order that a patch gives for a list names what the patch has for it, in that order.
+fn check_orders(patch: &Map<String, Value>, node: &Node) -> Result<(), String> {
+    for (name, order) in patch {
+        let Some(field) = name.strip_prefix(ORDER) else { continue };
+        let (Some(order), Some(list)) = (order.as_array(), patch.get(field).and_then(Value::as_array)) else {
+            continue;
+        };
+        let key = node.child(field).and_then(|node| node.patch_key.clone()).unwrap_or_default();
+        let alike = |a: &Value, b: &Value| if key.is_empty() { a == b } else { a.get(&key) == b.get(&key) };
+        let set: Vec<&Value> = list.iter().filter(|item| item.get(DIRECTIVE).is_none()).collect();
+        let mut places = order.iter();
+        if !set.iter().all(|item| places.any(|place| alike(place, item))) {
+            let shown = |list: &[&Value]| list.iter().map(|value| go_value(value)).collect::<Vec<_>>().join(" ");
+            let order: Vec<&Value> = order.iter().collect();
+            return Err(format!(
+                "The order in patch list:\n[{}]\n doesn't match $setElementOrder list:\n[{}]\n",
+                shown(&list.iter().collect::<Vec<_>>()),
+                shown(&order)
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Sorts as `order` says. Elements that it does not name keep their old order, each before the named ones that it
 /// was in front of; what is new comes before what is not named.
 fn reorder(list: &mut Vec<Value>, order: &[Value], old: &[Value], key: &str) {
@@ -176,7 +229,8 @@ fn go_map(map: &Map<String, Value>) -> String {
     format!("map[{}]", pairs.join(" "))
 }
 
-fn go_value(value: &Value) -> String {
+/// A value as Go prints it.
+pub fn go_value(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Object(map) => go_map(map),

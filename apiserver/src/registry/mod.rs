@@ -58,6 +58,8 @@ pub struct Custom {
     pub selectable: Vec<String>,
     /// Name of the definition.
     pub definition: String,
+    /// What objects of each version may hold.
+    pub schemas: Arc<std::collections::BTreeMap<String, Arc<Node>>>,
     /// `openAPIV3Schema` of this version.
     pub openapi: serde_json::Value,
     /// Its rules in CEL, if it has any.

@@ -11,6 +11,9 @@ use serde_json::Value;
 
 use super::{ListType, Node, Type};
 
+/// Metadata of every object.
+pub const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+
 const MERGES: &str = include_str!("merges.txt");
 
 /// All built-in types by name, such as `io.k8s.api.core.v1.Service`.
@@ -56,6 +59,20 @@ fn definitions() -> serde_json::Map<String, Value> {
     generator.take_definitions(true).into_iter().collect()
 }
 
+/// Whether a kind, or the list of one, is known in a version: one of those whose objects say their kind themselves.
+pub fn is_kind(api_version: &str, kind: &str) -> bool {
+    let (group, version) = api_version.split_once('/').unwrap_or(("core", api_version));
+    let package = match group.split('.').next().unwrap_or_default() {
+        "apiextensions" => "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions".to_owned(),
+        group => format!("io.k8s.api.{group}"),
+    };
+    let known = |kind: &str| {
+        let found = types().get(format!("{package}.{version}.{kind}").as_str());
+        found.is_some_and(|node| node.fields.contains_key("kind") && node.fields.contains_key("apiVersion"))
+    };
+    known(kind) || kind.strip_suffix("List").is_some_and(known)
+}
+
 /// Turns a JSON schema into a node; used for built-in types and, with the `x-kubernetes-` words, for structural ones.
 pub fn convert(schema: &Value) -> Node {
     let mut node = Node::default();
@@ -81,6 +98,12 @@ pub fn convert(schema: &Value) -> Node {
     };
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
         node.fields.insert(name.clone(), convert(field));
+    }
+    if node.embedded {
+        // Like the whole object, one within has a kind and metadata.
+        let text = || Node { type_: Type::String, ..Node::default() };
+        let metadata = Node { reference: Some(Arc::from(OBJECT_META)), ..Node::default() };
+        node.fields.extend([("apiVersion".into(), text()), ("kind".into(), text()), ("metadata".into(), metadata)]);
     }
     node.required =
         schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();

@@ -396,7 +396,10 @@ impl Checker {
         match operand {
             Type::Object(schema) => {
                 let properties = schema["properties"].as_object();
-                let found = properties.into_iter().flatten().find(|(name, _)| escaped(name) == *field);
+                let found = properties
+                    .into_iter()
+                    .flatten()
+                    .find(|(name, _)| escaped(name) == *field || name.as_str() == field);
                 match found {
                     Some((_, own)) => Ok(of_schema(own)),
                     None => Err((at, format!("undefined field '{field}'"))),
@@ -437,8 +440,11 @@ impl Checker {
             }
             ("_[_]", [operand, index]) => {
                 let kind = self.infer(operand)?;
-                self.tokens.next("[");
-                self.infer(index)?;
+                let at = self.tokens.next("[");
+                let place = self.infer(index)?;
+                if matches!(&kind, Type::Object(schema) if schema["properties"].is_object()) {
+                    return Err(no_overload(at, "_[_]", &[kind, place]));
+                }
                 Ok(match kind {
                     Type::List(item) => *item,
                     Type::Map(value) => *value,

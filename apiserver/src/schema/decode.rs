@@ -52,6 +52,7 @@ fn check(value: &mut Value, node: &Node, place: &Place, surplus: &mut Surplus) -
             for (key, value) in map.iter_mut() {
                 // A key of a map is no field: errors name the map, paths name the key.
                 let inner = Place { path: format!("{}.{key}", place.path), ..place.clone() };
+                zero_text(value, item, place);
                 check(value, item, &inner, surplus)?;
             }
             Ok(())
@@ -60,6 +61,7 @@ fn check(value: &mut Value, node: &Node, place: &Place, surplus: &mut Surplus) -
             let Some(item) = &node.items else { return Ok(()) };
             for (index, value) in list.iter_mut().enumerate() {
                 let inner = Place { path: format!("{}[{index}]", place.path), ..place.clone() };
+                zero_text(value, item, place);
                 check(value, item, &inner, surplus)?;
             }
             Ok(())
@@ -79,6 +81,14 @@ fn check(value: &mut Value, node: &Node, place: &Place, surplus: &mut Surplus) -
         // Types of custom resources are their validator's business too.
         _ if place.structure.is_empty() => Ok(()),
         _ => Err(wrong_type(value, node, place)),
+    }
+}
+
+/// Go's types hold an empty text where a list or map of texts has null.
+fn zero_text(value: &mut Value, item: &Node, place: &Place) {
+    let text = item.type_ == Type::String && item.format.is_empty() && !place.structure.is_empty();
+    if value.is_null() && text {
+        *value = Value::from("");
     }
 }
 
@@ -123,7 +133,7 @@ fn wrong_type(value: &Value, node: &Node, place: &Place) -> String {
         Value::Object(_) | Value::Null => "object".to_owned(),
     };
     let at = if place.fields.is_empty() {
-        String::new()
+        "Go value ".to_owned()
     } else {
         format!("Go struct field {}.{} ", place.structure, place.fields)
     };

@@ -59,13 +59,17 @@ fn is_uuid(text: &str, version: Option<char>) -> bool {
 }
 
 fn is_hostname(text: &str) -> bool {
+    let word = |c: char| c.is_alphanumeric() || c == '-';
     let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
+        (1..=63).contains(&label.len()) && label.chars().all(word) && !label.starts_with('-') && !label.ends_with('-')
     };
-    text.len() <= 255 && !text.is_empty() && text.trim_end_matches('.').split('.').all(label)
+    let (labels, last) = text.rsplit_once('.').map_or((None, text), |(labels, last)| (Some(labels), last));
+    let fits = match labels {
+        None => label(last),
+        // What comes last is a domain of the top, which has two letters at least.
+        Some(labels) => labels.split('.').all(label) && last.len() >= 2 && last.len() <= 63 && last.chars().all(word),
+    };
+    text.len() <= 255 && fits
 }
 
 fn is_mac(text: &str) -> bool {

@@ -8,6 +8,7 @@ pub mod builtin;
 mod cel_tokens;
 pub mod cel_types;
 pub mod decode;
+pub mod embedded;
 pub mod formats;
 pub mod rules;
 pub mod shape;

@@ -266,9 +266,36 @@ fn plain(value: &Cel) -> String {
 }
 
 thread_local! {
-    static CONTEXT: Context<'static> = Context::default().with_all();
+    static CONTEXT: Context<'static> = context();
     static TIMES: [Option<Program>; 2] =
         ["timestamp(text)", "duration(text)"].map(|source| Program::compile(source).ok());
+}
+
+/// Functions and names that rules may use; a type is its name.
+fn context() -> Context<'static> {
+    let mut context = Context::default().with_all();
+    context.add_function("type", |value: Cel| type_name(&value).to_owned());
+    for name in ["bool", "bytes", "double", "int", "list", "map", "null_type", "string", "uint"] {
+        context.add_variable_from_value(name, name.to_owned());
+    }
+    context
+}
+
+fn type_name(value: &Cel) -> &'static str {
+    match value {
+        Cel::Bool(_) => "bool",
+        Cel::Bytes(_) => "bytes",
+        Cel::Float(_) => "double",
+        Cel::Int(_) => "int",
+        Cel::List(_) => "list",
+        Cel::Map(_) => "map",
+        Cel::Null => "null_type",
+        Cel::String(_) => "string",
+        Cel::UInt(_) => "uint",
+        Cel::Duration(_) => "google.protobuf.Duration",
+        Cel::Timestamp(_) => "google.protobuf.Timestamp",
+        _ => "dyn",
+    }
 }
 
 /// A name of a field as rules write it.
@@ -293,6 +320,11 @@ fn to_cel(value: &Value, schema: &Value) -> Cel {
             let mut out: HashMap<String, Cel> = HashMap::new();
             for (name, value) in map {
                 match schema["properties"].get(name) {
+                    // A reserved word may stand after a dot.
+                    Some(own) if RESERVED.contains(&name.as_str()) => {
+                        out.insert(name.clone(), to_cel(value, own));
+                        out.insert(escaped(name), to_cel(value, own))
+                    }
                     Some(own) => out.insert(escaped(name), to_cel(value, own)),
                     None => out.insert(name.clone(), to_cel(value, &schema["additionalProperties"])),
                 };

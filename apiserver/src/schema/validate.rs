@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 use super::formats::has_format;
 use crate::failure::{FieldError, go_float};
 
+/// Beyond it a number with a point counts as none that is whole.
+const WHOLE_MAX: f64 = 9_007_199_254_740_991.0;
+
 /// Everything that is wrong with a custom resource; `schema` is the `openAPIV3Schema` of its version. What an update
 /// leaves as it was is not looked at again.
 pub fn validate(object: &Value, schema: &Value, old: Option<&Value>) -> Vec<FieldError> {
@@ -102,7 +105,7 @@ fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
-        Value::Number(number) if number.is_i64() || number.is_u64() => "integer",
+        Value::Number(number) if number.is_i64() => "integer",
         Value::Number(_) => "number",
         Value::String(_) => "string",
         Value::Array(_) => "array",
@@ -114,7 +117,7 @@ fn type_error(value: &Value, schema: &Value, path: &str) -> Option<FieldError> {
     let got = kind(value);
     let either = schema["x-kubernetes-int-or-string"] == true;
     let want = if either { "integer,string" } else { schema["type"].as_str()? };
-    let whole = value.as_f64().is_some_and(|number| number.fract() == 0.0);
+    let whole = value.as_f64().is_some_and(|number| number.fract() == 0.0 && number.abs() <= WHOLE_MAX);
     let fits = match want {
         _ if value.is_null() => schema["nullable"] == true,
         "integer,string" => matches!(got, "integer" | "string"),
@@ -144,13 +147,21 @@ fn invalid(path: &str, value: &Value, detail: &str) -> FieldError {
 fn number_errors(value: &Value, schema: &Value, path: &str) -> Vec<FieldError> {
     let number = value.as_f64().unwrap_or_default();
     let mut errors = Vec::new();
+    if ["multipleOf", "minimum", "maximum"].iter().all(|word| schema[*word].is_null()) {
+        return errors;
+    }
     errors.extend(range_error(value, schema, path));
     let whole = value.is_i64() || value.is_u64();
     let shown = |bound: f64| if whole { format!("{}", bound as i64) } else { go_float(bound) };
-    if let Some(factor) = schema["multipleOf"].as_f64()
-        && (number / factor).fract() != 0.0
-    {
-        errors.push(invalid(path, value, &format!("should be a multiple of {}", go_float(factor))));
+    if let Some(factor) = schema["multipleOf"].as_f64() {
+        // Whole numbers are divided as whole numbers, by what is left of the factor then.
+        let factor = if whole { factor.trunc() } else { factor };
+        if factor <= 0.0 {
+            let detail = format!("factor MultipleOf declared for {path} must be positive: {}", go_float(factor));
+            errors.push(FieldError::invalid(field(path), &json!(factor as i64), &detail));
+        } else if (number / factor).fract() != 0.0 {
+            errors.push(invalid(path, value, &format!("should be a multiple of {}", go_float(factor))));
+        }
     }
     if let Some(least) = schema["minimum"].as_f64() {
         let exclusive = schema["exclusiveMinimum"] == true;

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Columns;
+use super::json_path::first;
 use crate::clock::human;
 use crate::registry::Resource;
 use crate::verbs::meta;
@@ -33,6 +34,8 @@ pub(super) fn age(time: &Value, now: Timestamp) -> String {
     match time.as_str().map(str::parse::<Timestamp>) {
         None => "<unknown>".into(),
         Some(Err(_)) => "<invalid>".into(),
+        // A clock may be a little ahead.
+        Some(Ok(then)) if now.duration_since(then).as_secs() < -1 => "<invalid>".into(),
         Some(Ok(then)) => human(now.duration_since(then).try_into().unwrap_or_default()),
     }
 }
@@ -317,50 +320,4 @@ fn custom_cell(object: &Value, column: &Value, now: Timestamp) -> Value {
         ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => found.clone(),
         _ => Value::Null,
     }
-}
-
-/// The first hit of a simple JSON path: fields, quoted fields, indices and `[?(@.field=="value")]`.
-pub(crate) fn first<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
-    let mut at = object;
-    let mut rest = path.trim();
-    while !rest.is_empty() {
-        if let Some(after) = rest.strip_prefix("['").or(rest.strip_prefix("[\"")) {
-            let end = after.find(['\'', '"'])?;
-            at = at.get(&after[..end])?;
-            rest = after[end + 1..].strip_prefix(']')?;
-        } else if let Some(after) = rest.strip_prefix("[?(@.") {
-            let (condition, after) = after.split_once(")]")?;
-            let (field, want) = condition.split_once("==")?;
-            let want = want.trim().trim_matches(['\'', '"']);
-            at = at
-                .as_array()?
-                .iter()
-                .find(|item| first(item, &format!(".{}", field.trim())).map(text).as_deref() == Some(want))?;
-            rest = after;
-        } else if let Some(after) = rest.strip_prefix('[') {
-            let (index, after) = after.split_once(']')?;
-            let list = at.as_array()?;
-            at = if index == "*" { list.first()? } else { list.get(index.parse::<usize>().ok()?)? };
-            rest = after;
-        } else {
-            let after = rest.strip_prefix('.').unwrap_or(rest);
-            // A dot may be escaped within a name.
-            let mut name = String::new();
-            let mut chars = after.char_indices().peekable();
-            let mut end = after.len();
-            while let Some((at, character)) = chars.next() {
-                match character {
-                    '\\' => name.extend(chars.next().map(|(_, escaped)| escaped)),
-                    '.' | '[' => {
-                        end = at;
-                        break;
-                    }
-                    other => name.push(other),
-                }
-            }
-            at = at.get(&name)?;
-            rest = &after[end..];
-        }
-    }
-    Some(at)
 }

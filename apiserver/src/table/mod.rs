@@ -1,10 +1,11 @@
 //! Tables, as `kubectl get` shows them: columns are data, cells are made here.
 
 mod cells;
+mod json_path;
 mod other_cells;
 
 pub use cells::cells;
-pub(crate) use cells::first;
+pub(crate) use json_path::first;
 
 use serde_json::{Value, json};
 

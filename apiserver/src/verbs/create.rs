@@ -20,14 +20,26 @@ pub fn create(state: &mut State, call: &Call) -> Outcome<Written> {
     let options = WriteOptions::parse(&call.query, "CreateOptions", &call.user_agent)?;
     let decoded = read_object(&call.body, &call.media_type, &call.resource, &call.resource.kind, options.validation)?;
     let mut object = decoded.object;
-    adopt_namespace(&mut object, call)?;
-    finish(&mut object, call);
-    let base = zero(call);
-    managed::update(&base, &mut object, &call.write(&options, false, state.now()), true);
-    let stored = insert(state, call, object, options.dry_run)?;
     let mut warnings = decoded.warnings;
+    let made = (|| {
+        adopt_namespace(&mut object, call)?;
+        wipe(&mut object);
+        finish(&mut object, call);
+        let base = zero(call);
+        managed::update(&base, &mut object, &call.write(&options, false, state.now()), true);
+        insert(state, call, object, options.dry_run)
+    })();
+    let stored = made.map_err(|failure| failure.after(&warnings))?;
     warnings.extend(kinds::warnings(&call.resource, &stored, None));
     Ok(Written { code: 201, object: stored, warnings })
+}
+
+/// What only the server says of a new object.
+fn wipe(object: &mut Value) {
+    let Some(metadata) = object["metadata"].as_object_mut() else { return };
+    for name in ["creationTimestamp", "uid", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        metadata.remove(name);
+    }
 }
 
 /// What the real server's types hold before anybody sets anything.
@@ -50,11 +62,27 @@ pub fn finish(object: &mut Value, call: &Call) {
             shape::default(object, &call.resource.schema);
         }
         Some(_) => {
+            go_numbers(object);
             shape::drop_nulls(object, &call.resource.schema);
             shape::default(object, &call.resource.schema);
         }
     }
     kinds::default(&call.resource, object);
+}
+
+/// Whole numbers are printed without a point, however they were written.
+fn go_numbers(value: &mut Value) {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Object(map) => map.values_mut().for_each(go_numbers),
+        Value::Array(list) => list.iter_mut().for_each(go_numbers),
+        Value::Number(number) if number.is_f64() => {
+            if let Some(whole) = number.as_f64().filter(|n| n.fract() == 0.0 && n.abs() < EXACT) {
+                *value = json!(whole as i64);
+            }
+        }
+        _ => {}
+    }
 }
 
 fn adopt_namespace(object: &mut Value, call: &Call) -> Outcome<()> {
@@ -103,7 +131,7 @@ pub fn insert(state: &mut State, call: &Call, mut object: Value, dry_run: bool) 
         }
         object["metadata"]["name"] = json!(state.chance.name(meta(&object, "generateName")));
     }
-    if !revision.is_empty() {
+    if !matches!(revision.as_str(), "" | "0") {
         return Err(Failure::plain("resourceVersion should not be set on objects to be created"));
     }
     if dry_run {
@@ -139,7 +167,7 @@ fn identify(state: &mut State, call: &Call, object: &mut Value) {
         object["metadata"]["name"] = json!(state.chance.name(&prefix));
     }
     let Some(metadata) = object["metadata"].as_object_mut() else { return };
-    for name in ["resourceVersion", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+    for name in ["resourceVersion", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds"] {
         metadata.remove(name);
     }
     metadata.insert("uid".into(), json!(uid));

@@ -4,16 +4,20 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::read::list_body;
+use super::read::{list_body, page};
 use super::update::ready_to_go;
-use super::{Call, Selection, in_version, meta};
+use super::{Call, in_version, meta};
 use crate::admission;
-use crate::body::{parse_json, protobuf};
+use crate::body::{json_error, parse_json, parse_yaml, protobuf, type_meta_error, unsupported_body};
 use crate::failure::{Failure, FieldError, Outcome};
 use crate::kinds::{self, definition};
-use crate::request::WriteOptions;
+use crate::request::{Query, WriteOptions};
+use crate::schema::builtin::types;
+use crate::schema::decode::decode;
 use crate::state::State;
 use crate::store::Key;
+
+const OPTIONS: &str = "DeleteOptions";
 
 struct Options {
     policy: Option<String>,
@@ -62,39 +66,48 @@ fn delete_by(state: &mut State, call: &Call, options: &Options) -> Outcome<Value
 /// Deletes everything selected; answers the list of what it was.
 pub fn delete_collection(state: &mut State, call: &Call) -> Outcome<Value> {
     let options = read_options(call)?;
-    let selection = Selection::parse(&call.query, &call.resource)?;
-    let revision = state.store.revision();
-    let storage = Arc::clone(&call.resource.storage);
-    let selected: Vec<Arc<Value>> = state
-        .store
-        .list(&storage, call.namespace())
-        .map(|(_, object)| object)
-        .filter(|object| selection.matches(object))
-        .collect();
+    let page = page(state, call)?;
     let mut answers = Vec::new();
-    for live in selected {
+    for live in page.items.iter().map(|stored| state.store.tree(stored)).collect::<Vec<_>>() {
+        check_preconditions(call, &options, &live)?;
         let (object, gone) = mark_or_remove(state, call, &live, &options)?;
         // What is gone is listed as it was.
         answers.push(in_version(if gone { &live } else { &object }, &call.resource));
     }
-    Ok(list_body(&call.resource, answers, revision, None, None))
+    Ok(list_body(&call.resource, answers, page.revision, page.more, page.remaining))
 }
 
 fn read_options(call: &Call) -> Outcome<Options> {
-    let body = match &call.body[..] {
-        [] => json!({}),
-        bytes if call.media_type == "application/yaml" => {
-            crate::body::parse_yaml(bytes).map_err(Failure::bad_request)?
+    let mut body = match (&call.body[..], call.media_type.as_str()) {
+        ([], _) => json!({}),
+        (bytes, "application/yaml") => parse_yaml(bytes).map_err(Failure::plain)?,
+        (bytes, protobuf::MEDIA_TYPE) => protobuf::decode(bytes).map_err(Failure::plain)?,
+        (bytes, "" | "application/json") => {
+            parse_json(bytes).map_err(|error| Failure::plain(json_error(&error)))?.value
         }
-        bytes if call.media_type == protobuf::MEDIA_TYPE => protobuf::decode(bytes).map_err(Failure::bad_request)?,
-        bytes => parse_json(bytes).map_err(Failure::bad_request)?.value,
+        _ => return Err(unsupported_body()),
     };
+    if let Some(error) = type_meta_error(&body) {
+        return Err(Failure::plain(json_error(&error)));
+    }
+    let text = |name: &str| body[name].as_str().unwrap_or_default();
+    if !matches!(text("kind"), "" | OPTIONS) {
+        let (kind, version) = (text("kind"), text("apiVersion"));
+        return Err(Failure::plain(format!(
+            "no kind \"{kind}\" is registered for version \"{version}\" in scheme \"pkg/runtime/scheme.go:110\""
+        )));
+    }
+    if let Some(node) = types().get("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions") {
+        decode(&mut body, node).map_err(Failure::plain)?;
+    }
     options_of(call, &body)
 }
 
 fn options_of(call: &Call, body: &Value) -> Outcome<Options> {
-    let dry = WriteOptions::parse(&call.query, "DeleteOptions", &call.user_agent)?.dry_run;
-    let query_or = |name: &str| match call.query.get(name) {
+    // Options in the body are all there are.
+    let query = if call.body.is_empty() { call.query.clone() } else { Query::default() };
+    let dry = WriteOptions::parse(&query, OPTIONS, &call.user_agent)?.dry_run;
+    let query_or = |name: &str| match query.get(name) {
         "" => body[name].as_str().map(str::to_owned),
         text => Some(text.to_owned()),
     };
@@ -111,16 +124,19 @@ fn options_of(call: &Call, body: &Value) -> Outcome<Options> {
             return refuse(FieldError::not_supported("propagationPolicy", &json!(policy), &supported));
         }
     }
-    let grace = call.query.number("gracePeriodSeconds")?.or(body["gracePeriodSeconds"].as_i64());
+    let grace = query.number("gracePeriodSeconds")?.or(body["gracePeriodSeconds"].as_i64());
     let precondition = |name: &str| body["preconditions"][name].as_str().unwrap_or_default().to_owned();
-    let body_dry = body["dryRun"].as_array().is_some_and(|list| list.iter().any(|value| value == "All"));
+    let body_dry = body["dryRun"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if body_dry.iter().any(|value| value != "All") {
+        return refuse(FieldError::not_supported("dryRun", &json!(body_dry), &["All"]));
+    }
     Ok(Options {
         policy,
         orphan,
         grace,
         uid: precondition("uid"),
         revision: precondition("resourceVersion"),
-        dry_run: dry || body_dry,
+        dry_run: dry || !body_dry.is_empty(),
     })
 }
 
@@ -129,7 +145,7 @@ fn check_preconditions(call: &Call, options: &Options, live: &Value) -> Outcome<
         let why = format!(
             "the {what} in the precondition ({asked}) does not match the {what} in record ({found}). The object might have been {maybe}"
         );
-        Err(Failure::conflict(&call.resource.group, &call.resource.kind, &call.target.name, &why))
+        Err(Failure::conflict(&call.resource.group, &call.resource.kind, meta(live, "name"), &why))
     };
     let (uid, revision) = (meta(live, "uid"), meta(live, "resourceVersion"));
     if !options.uid.is_empty() && options.uid != uid {

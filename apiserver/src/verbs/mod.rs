@@ -78,7 +78,8 @@ impl Call {
             api_version: self.resource.api_version(),
             subresource: self.target.subresource.clone(),
         };
-        Write { manager, node: &self.resource.schema, reset: self.reset(), now }
+        let versions = self.resource.custom.as_ref().map(|custom| &*custom.schemas);
+        Write { manager, node: &self.resource.schema, reset: self.reset(), versions, now }
     }
 
     /// 409 for a stale revision.
@@ -161,17 +162,19 @@ fn selectable(resource: &Resource) -> Option<&'static [&'static str]> {
             "reportingController",
             "type",
         ],
-        ("apps", "replicasets") | ("", "replicationcontrollers") => &["status.replicas"],
+        ("", "replicationcontrollers") => &["status.replicas"],
         ("batch", "jobs") => &["status.successful"],
         _ => return None,
     })
 }
 
 fn check_field(path: &str, resource: &Resource) -> Outcome<()> {
-    if path == "metadata.name" || (path == "metadata.namespace" && (resource.namespaced || resource.custom.is_none())) {
+    let known = selectable(resource);
+    // Kinds that name their fields have no namespace where there is none.
+    let within = resource.namespaced || (resource.custom.is_none() && known.is_none());
+    if path == "metadata.name" || (path == "metadata.namespace" && within) {
         return Ok(());
     }
-    let known = selectable(resource);
     if known.is_some_and(|fields| fields.contains(&path)) {
         return Ok(());
     }
@@ -238,7 +241,10 @@ pub fn in_version(object: &Value, resource: &Resource) -> Value {
 
 /// Reads a resource version, or the words of Go's parser.
 pub fn parse_revision(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| format!("strconv.ParseUint: parsing \"{text}\": invalid syntax"))
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let why = if digits { "value out of range" } else { "invalid syntax" };
+    let parsed = if digits { text.parse().ok() } else { None };
+    parsed.ok_or_else(|| format!("strconv.ParseUint: parsing \"{text}\": {why}"))
 }
 
 /// A write on locked state.

@@ -51,9 +51,11 @@ pub fn patch(state: &mut State, call: &Call) -> Outcome<Written> {
     })?;
     let mut warnings = check_fields(&mut object, Vec::new(), &call.resource, &call.resource.kind, options.validation)
         .map_err(|failure| misfit(&before_decoding, call, &failure))?;
-    check_names(&mut object, call)?;
-    finish(&mut object, call);
-    let stored = replace(state, call, &live, object, Some(&options), options.dry_run)?;
+    let changed = check_names(&mut object, call).and_then(|()| {
+        finish(&mut object, call);
+        replace(state, call, &live, object, Some(&options), options.dry_run)
+    });
+    let stored = changed.map_err(|failure| failure.after(&warnings))?;
     warnings.extend(crate::kinds::warnings(&call.resource, &stored, Some(&live)));
     Ok(Written { code: 200, object: stored, warnings })
 }
@@ -72,8 +74,7 @@ fn misfit(object: &Value, call: &Call, failure: &Failure) -> Failure {
     let why = why.split_once(": ").map_or(why, |(_, why)| why);
     let error = match call.media_type.as_str() {
         "application/strategic-merge-patch+json" => {
-            let (_, kind) = why.rsplit_once(" of type ").unwrap_or_default();
-            let why = if SIMPLE.contains(&kind) { format!("unrecognized type: {kind}") } else { why.to_owned() };
+            let why = unconvertible(why);
             FieldError::invalid("patch", &json!(as_go_prints(&patch)), &why)
         }
         _ => FieldError::invalid("patch", &json!(spelled(object, &patch)), why),
@@ -81,6 +82,27 @@ fn misfit(object: &Value, call: &Call, failure: &Failure) -> Failure {
     let mut failure = Failure::invalid("", "", "", &[error]);
     failure.message = format!(" {}", failure.message.trim_start());
     failure
+}
+
+/// What Go says of a value that it cannot convert, where its decoder would have named the field.
+fn unconvertible(why: &str) -> String {
+    let Some((got, kind)) = why.strip_prefix("json: cannot unmarshal ").and_then(|why| why.rsplit_once(" of type "))
+    else {
+        return why.to_owned();
+    };
+    let got = match got.split(' ').next().unwrap_or_default() {
+        "object" => "map",
+        "array" => "slice",
+        "number" => "int64",
+        other => other,
+    };
+    match kind {
+        kind if SIMPLE.contains(&kind) => format!("unrecognized type: {kind}"),
+        kind if kind.starts_with("[]") => format!("cannot restore slice from {got}"),
+        kind if kind.starts_with("map[") => format!("cannot restore map from {got}"),
+        kind if kind.starts_with("v1.") => format!("cannot restore struct from: {got}"),
+        _ => why.to_owned(),
+    }
 }
 
 /// A decoded value in Go's `%+v`: maps by their keys, text without quotes.
@@ -183,16 +205,12 @@ fn apply_patch(state: &mut State, call: &Call, options: &WriteOptions) -> Outcom
     let ignored = if call.resource.custom.is_some() { Validation::Ignore } else { options.validation };
     let warnings = check_fields(&mut merged, Vec::new(), &call.resource, &call.resource.kind, ignored)?;
     finish(&mut merged, call);
-    match live {
-        Some(live) => {
-            let stored = commit(state, call, &live, merged, options)?;
-            Ok(Written { code: 200, object: stored, warnings })
-        }
-        None => {
-            let stored = insert(state, call, merged, options.dry_run)?;
-            Ok(Written { code: 201, object: stored, warnings })
-        }
-    }
+    let (code, stored) = match live {
+        Some(live) => (200, commit(state, call, &live, merged, options)),
+        None => (201, insert(state, call, merged, options.dry_run)),
+    };
+    let object = stored.map_err(|failure| failure.after(&warnings))?;
+    Ok(Written { code, object, warnings })
 }
 
 /// `v1` is group `` version `v1`: `/v1`.
@@ -222,11 +240,7 @@ fn read_config(call: &Call) -> Outcome<Value> {
         return Err(Failure::bad_request(format!("invalid object type: {version}, Kind={kind}")));
     }
     if version != call.resource.api_version() || kind != call.resource.kind {
-        let (want, want_kind) = (slashed(&call.resource.api_version()), &call.resource.kind);
-        return Err(Failure::bad_request(format!(
-            "invalid object type: {}, Kind={kind}, expected {want}, Kind={want_kind}",
-            slashed(version)
-        )));
+        return Err(Failure::bad_request(format!("invalid object type: {}, Kind={kind}", slashed(version))));
     }
     if config["metadata"].get("managedFields").is_some_and(|managed| !managed.is_null()) {
         return Err(Failure::bad_request("metadata.managedFields must be nil"));

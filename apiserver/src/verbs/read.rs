@@ -17,6 +17,9 @@ use crate::store::{Key, Listed, Stored};
 
 /// One object.
 pub fn get(state: &State, call: &Call) -> Outcome<Value> {
+    if call.query.flag("export") {
+        return Err(Failure::bad_request("the export parameter, deprecated since v1.14, is no longer supported"));
+    }
     let asked = call.query.get("resourceVersion");
     if !asked.is_empty() {
         let revision = parse_revision(asked)
@@ -29,52 +32,52 @@ pub fn get(state: &State, call: &Call) -> Outcome<Value> {
     Ok(in_version(&object, &call.resource))
 }
 
-/// The revision that a list or watch asks for, checked as the real server does; nothing if none is given.
-pub fn asked_revision(query: &Query, watch: bool) -> Outcome<Option<u64>> {
+/// Options of a list or watch that do not go together.
+fn option_errors(query: &Query, watch: bool) -> Vec<FieldError> {
     let (text, how) = (query.get("resourceVersion"), query.get("resourceVersionMatch"));
-    let refuse = |error| Err(Failure::invalid_options("ListOptions", error));
-    let field = "resourceVersionMatch";
-    let initial = query.flag("sendInitialEvents");
+    let (field, given) = ("resourceVersionMatch", query.has("sendInitialEvents"));
+    let mut errors = Vec::new();
+    let mut forbid = |field: &str, detail: &str| errors.push(FieldError::forbidden(field, detail));
     if watch {
-        if query.has("sendInitialEvents") && how.is_empty() {
-            return refuse(FieldError::forbidden(
-                field,
-                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-            ));
+        if given && how != "NotOlderThan" {
+            forbid(field, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
         }
-        if !how.is_empty() && !query.has("sendInitialEvents") {
-            return refuse(FieldError::forbidden(
-                field,
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            ));
+        if !how.is_empty() && !given {
+            forbid(field, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
         }
-        if initial && how != "NotOlderThan" {
-            let needs = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
-            let errors =
-                [FieldError::forbidden(field, needs), FieldError::not_supported(field, &json!(how), &["NotOlderThan"])];
-            return Err(Failure::invalid("meta.k8s.io", "ListOptions", "", &errors));
-        }
-    } else if query.has("sendInitialEvents") {
-        return refuse(FieldError::forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"));
-    } else if !how.is_empty() {
-        if text.is_empty() {
-            return refuse(FieldError::forbidden(
-                field,
-                "resourceVersionMatch is forbidden unless resourceVersion is provided",
-            ));
+        if !how.is_empty() && how != "NotOlderThan" {
+            errors.push(FieldError::not_supported(field, &json!(how), &["NotOlderThan"]));
         }
         if !query.get("continue").is_empty() {
-            return refuse(FieldError::forbidden(field, "resourceVersionMatch is forbidden when continue is provided"));
+            errors.push(FieldError::forbidden(field, "resourceVersionMatch is forbidden when continue is provided"));
+        }
+        return errors;
+    }
+    if !how.is_empty() {
+        if text.is_empty() {
+            forbid(field, "resourceVersionMatch is forbidden unless resourceVersion is provided");
+        }
+        if !query.get("continue").is_empty() {
+            forbid(field, "resourceVersionMatch is forbidden when continue is provided");
         }
         if how != "Exact" && how != "NotOlderThan" {
-            return refuse(FieldError::not_supported(field, &json!(how), &["Exact", "NotOlderThan", ""]));
+            errors.push(FieldError::not_supported(field, &json!(how), &["Exact", "NotOlderThan", ""]));
+        } else if how == "Exact" && text == "0" {
+            forbid(field, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
         }
-        if how == "Exact" && text == "0" {
-            return refuse(FieldError::forbidden(
-                field,
-                "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-            ));
-        }
+    }
+    if given {
+        errors.push(FieldError::forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"));
+    }
+    errors
+}
+
+/// The revision that a list or watch asks for, checked as the real server does; nothing if none is given.
+pub fn asked_revision(query: &Query, watch: bool) -> Outcome<Option<u64>> {
+    let text = query.get("resourceVersion");
+    let errors = option_errors(query, watch);
+    if !errors.is_empty() {
+        return Err(Failure::invalid("meta.k8s.io", "ListOptions", "", &errors));
     }
     if text.is_empty() {
         return Ok(None);
@@ -107,10 +110,21 @@ fn read_token(token: &str) -> Outcome<Continue> {
         let shown = if first.is_ascii_graphic() { char::from(first).to_string() } else { format!("\\u{first:04x}") };
         invalid(format!("invalid character '{shown}' looking for beginning of value"))
     })?;
-    let start = value["start"].as_str().unwrap_or_default().trim_start_matches('/').to_owned();
+    let (version, asked) = (value["v"].as_str().unwrap_or_default(), value["start"].as_str().unwrap_or_default());
     let revision = value["rv"].as_i64().unwrap_or(0);
-    if value["v"] != "meta.k8s.io/v1" || revision == 0 || start.is_empty() {
-        return Err(invalid("incorrect encoded start resourceVersion or key".into()));
+    if version != "meta.k8s.io/v1" {
+        return Err(invalid(format!("server does not recognize this encoded version {version}")));
+    }
+    if revision == 0 {
+        return Err(invalid(format!("incorrect encoded start resourceVersion (version {version})")));
+    }
+    if asked.is_empty() {
+        return Err(invalid(format!("encoded start key empty (version {version})")));
+    }
+    let start = asked.trim_start_matches('/').to_owned();
+    // Nothing outside of the collection may be reached.
+    if start.split('/').any(|part| matches!(part, "." | "..")) {
+        return Err(invalid(asked.to_owned()));
     }
     Ok(Continue { revision, start })
 }
@@ -159,7 +173,8 @@ pub fn page(state: &State, call: &Call) -> Outcome<Page> {
     let namespace = call.namespace();
     let selection = Selection::parse(&call.query, &call.resource)?;
     let asked = asked_revision(&call.query, false)?;
-    let limit = call.query.number("limit")?.filter(|limit| *limit > 0);
+    // What is answered from memory, whatever its age, comes whole.
+    let limit = call.query.number("limit")?.filter(|limit| *limit > 0 && asked != Some(0));
     call.query.number("timeoutSeconds")?;
     let token = match call.query.get("continue") {
         "" => None,

@@ -80,7 +80,15 @@ pub fn get(state: &State, call: &Call) -> Outcome<Value> {
 /// `PUT …/scale`.
 pub fn update(state: &mut State, call: &Call) -> Outcome<Written> {
     let options = WriteOptions::parse(&call.query, "UpdateOptions", &call.user_agent)?;
-    let decoded = read_object(&call.body, &call.media_type, kind(), "Scale", options.validation)?;
+    let decoded = read_object(&call.body, &call.media_type, kind(), "Scale", options.validation);
+    let decoded = decoded.map_err(|mut failure| {
+        // A custom resource's scale is read by a scheme that knows no other kind.
+        if call.resource.custom.is_some() && failure.message.contains("no kind ") {
+            failure.message =
+                "no kind is registered for the type v1.Scale in scheme \"pkg/runtime/scheme.go:110\"".into();
+        }
+        failure
+    })?;
     write(state, call, decoded.object, &options, decoded.warnings)
 }
 
@@ -89,6 +97,11 @@ pub fn patch(state: &mut State, call: &Call) -> Outcome<Written> {
     match call.media_type.as_str() {
         "application/json-patch+json" | "application/merge-patch+json" => {}
         "application/strategic-merge-patch+json" if call.resource.custom.is_none() => {}
+        "application/apply-patch+yaml" if call.resource.custom.is_some() => {
+            return Err(Failure::plain(
+                "failed to create manager for existing fields: failed to convert live object (/; autoscaling/v1, Kind=Scale) to proper version: request to convert CR to an invalid group/version: autoscaling/v1",
+            ));
+        }
         "application/apply-patch+yaml" => return Err(Failure::unsupported("server-side apply of scale")),
         "application/strategic-merge-patch+json" => return Err(super::patch::no_strategic_merge()),
         _ => return Err(Failure::unsupported_media("415: Unsupported Media Type", true)),

@@ -18,15 +18,22 @@ use crate::state::State;
 pub fn update(state: &mut State, call: &Call) -> Outcome<Written> {
     let options = WriteOptions::parse(&call.query, "UpdateOptions", &call.user_agent)?;
     let decoded = read_object(&call.body, &call.media_type, &call.resource, &call.resource.kind, options.validation)?;
-    let mut object = decoded.object;
+    let mut warnings = decoded.warnings;
+    let written = update_to(state, call, decoded.object, &options).map_err(|failure| failure.after(&warnings))?;
+    warnings.extend(written.warnings);
+    Ok(Written { warnings, ..written })
+}
+
+fn update_to(state: &mut State, call: &Call, mut object: Value, options: &WriteOptions) -> Outcome<Written> {
+    check_named(&object, call)?;
     check_names(&mut object, call)?;
     finish(&mut object, call);
     let live = match state.read(&call.resource, call.namespace(), &call.target.name) {
         Ok(live) => live,
         Err(_) if call.target.subresource.is_empty() && kinds::may_create_on_update(&call.resource) => {
-            managed::update(&zero(call), &mut object, &call.write(&options, false, state.now()), true);
+            managed::update(&zero(call), &mut object, &call.write(options, false, state.now()), true);
             let stored = insert(state, call, object, options.dry_run)?;
-            return Ok(Written { code: 201, object: stored, warnings: decoded.warnings });
+            return Ok(Written { code: 201, object: stored, warnings: Vec::new() });
         }
         Err(missing) => return Err(missing),
     };
@@ -34,10 +41,19 @@ pub fn update(state: &mut State, call: &Call) -> Outcome<Written> {
         let error = FieldError::invalid("metadata.resourceVersion", &json!(0), "must be specified for an update");
         return Err(Failure::invalid(&call.resource.group, &call.resource.plural, &call.target.name, &[error]));
     }
-    let stored = replace(state, call, &live, object, Some(&options), options.dry_run)?;
-    let mut warnings = decoded.warnings;
-    warnings.extend(kinds::warnings(&call.resource, &stored, Some(&live)));
+    let stored = replace(state, call, &live, object, Some(options), options.dry_run)?;
+    let warnings = kinds::warnings(&call.resource, &stored, Some(&live));
     Ok(Written { code: 200, object: stored, warnings })
+}
+
+/// A replacement says whose it is.
+fn check_named(object: &Value, call: &Call) -> Outcome<()> {
+    if !meta(object, "name").is_empty() {
+        return Ok(());
+    }
+    let name = &call.target.name;
+    let message = format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
+    Err(Failure::bad_request(message))
 }
 
 /// Name and namespace of the body must be those of the path.
@@ -174,6 +190,7 @@ pub fn finalize(state: &mut State, call: &Call) -> Outcome<Written> {
     let options = WriteOptions::parse(&call.query, "UpdateOptions", &call.user_agent)?;
     let decoded = read_object(&call.body, &call.media_type, &call.resource, &call.resource.kind, options.validation)?;
     let mut wanted = decoded.object;
+    check_named(&wanted, call)?;
     check_names(&mut wanted, call)?;
     let live = state.read(&call.resource, call.namespace(), &call.target.name)?;
     check_preconditions(call, &live, &wanted, false)?;

@@ -117,8 +117,8 @@ impl Player {
         let within = step["within"].as_u64().map_or(UNTIL_MAX, Duration::from_secs);
         let deadline = tokio::time::Instant::now() + within;
         loop {
-            if step["kubelet"] == true {
-                self.tend_pods().await;
+            if !step["kubelet"].is_null() {
+                self.tend_pods(step["kubelet"].as_str()).await;
             }
             let response = self.server.handle(self.request(step)).await;
             let mut record = self.answer(step, response).await;
@@ -179,8 +179,9 @@ impl Player {
     }
 
     /// What kubelets do: pods that are bound run, and are ready unless their name begins with `slow` or their image is
-    /// `never`; pods that are to end have ended, unless their name begins with `stubborn`.
-    async fn tend_pods(&mut self) {
+    /// `never`; pods that are to end have ended, unless their name begins with `stubborn`. If told to, those that run
+    /// `succeed` or `fail`.
+    async fn tend_pods(&mut self, end: Option<&str>) {
         let list = self.request(&json!({"do": "GET /api/v1/pods"}));
         let response = self.server.handle(list).await;
         let pods = self.answer(&json!({}), response).await["response"]["body"]["items"].clone();
@@ -201,6 +202,11 @@ impl Player {
                 let status = json!({"phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
                     "conditions": [condition("PodScheduled", "True"), condition("Ready", ready)]});
                 json!({"do": format!("PATCH {path}/status"), "type": "merge", "raw": json!({"status": status}).to_string()})
+            } else if let Some(end) = end.filter(|_| !ending && pod["status"]["phase"] == "Running") {
+                let phase = if end == "fail" { "Failed" } else { "Succeeded" };
+                let status = json!({"phase": phase, "conditions": [{"type": "Ready", "status": "False",
+                    "reason": "PodCompleted", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+                json!({"do": format!("PATCH {path}/status"), "type": "smp", "raw": json!({"status": status}).to_string()})
             } else {
                 continue;
             };

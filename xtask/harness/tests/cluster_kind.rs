@@ -7,12 +7,10 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use support::Harness;
 use support::inventory::Inventory;
 
@@ -166,28 +164,6 @@ fn what_a_killed_run_leaves_is_collected_and_ctrl_c_leaves_nothing() {
     let Some(harness) = harness() else { return };
     let _machine = machine();
     let _remove = Remove(&harness, &["killed"]);
-    let before = before();
-    let seed = u64::from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos());
-    eprintln!("seed {seed}");
-    for (round, signal) in [Signal::SIGKILL, Signal::SIGINT].into_iter().enumerate() {
-        let moment = (seed >> (8 * round)).wrapping_mul(0x9e37_79b9) % MOMENTS;
-        let mut child = command(&harness, "e2e", "killed")
-            .arg(harness.scenario("lb-ipam/walkthrough.yaml"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        // The moment is what is tried here; there is no condition to wait for.
-        std::thread::sleep(Duration::from_millis(moment));
-        kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
-        let status = child.wait().unwrap();
-        eprintln!("{signal} after {moment} ms");
-        if signal == Signal::SIGKILL {
-            // What the killed run had started ends a moment after it, and is not dead for `gc` before.
-            before.assert_restored_by(|| drop(harness.run("gc", "killed", &[])));
-        } else {
-            assert!(!status.success(), "an interrupted run is not a success");
-            before.assert_restored();
-        }
-    }
+    let signals = [Signal::SIGKILL, Signal::SIGINT];
+    support::killed::end_early(&harness, &before(), &signals, MOMENTS, || command(&harness, "e2e", "killed"));
 }

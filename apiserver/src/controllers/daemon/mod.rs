@@ -1,6 +1,5 @@
 //! DaemonSets: one pod on every node that should have one, replaced step by step when the template changes.
 
-mod history;
 mod placement;
 mod plan;
 mod status;
@@ -15,10 +14,10 @@ use serde_json::{Value, json};
 use super::cache::{Change, Key};
 use super::client::Refused;
 use super::context::{Context, Controller, Tools};
+use super::history::History;
 use super::kind::{CONTROLLER_REVISIONS, DAEMON_SETS, NODES, PODS};
 use super::object::{annotation, generation, is_terminating, label, list, name, namespace, set_entry, text};
 use super::pods::{from_template, is_ready, min_ready, owners, until_available};
-use history::History;
 
 /// Label of pods and revisions: the hash of the template.
 const HASH: &str = "controller-revision-hash";
@@ -55,17 +54,19 @@ impl Controller for DaemonSets {
         if is_terminating(&set) {
             return Ok(());
         }
-        let history = History { tools: &self.0, set: &set };
-        let revisions = history.current_and_old().await?;
+        let history = History { tools: &self.0, kind: &DAEMON_SETS, set: &set, hash_label: HASH };
+        let revisions = history.newest_and_old().await?;
         let view = View {
-            hash: label(&revisions.current, HASH).unwrap_or_default().to_owned(),
+            hash: label(&revisions.newest, HASH).unwrap_or_default().to_owned(),
             generation: annotation(&set, TEMPLATE_GENERATION).unwrap_or_default().to_owned(),
             minimum: min_ready(&set),
             now: self.0.clock.now(),
         };
         let done = self.manage(&set, &view).await;
         if done.is_ok() {
-            history.forget_old(&revisions.old, &self.own_pods(&set).await?).await?;
+            let pods = self.own_pods(&set).await?;
+            let in_use = |revision: &Value| pods.iter().any(|pod| label(pod, HASH) == label(revision, HASH));
+            history.forget_old(&revisions.old, in_use).await?;
         }
         let told = self.tell(&set, &view).await;
         done.and(told)

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::quantity::{amounts, requests};
 use super::topology::Cluster;
-use crate::controllers::object::{fulfils, label, labels, list, name, selects, text};
+use crate::controllers::object::{controller_of, fulfils, label, labels, list, name, text};
 use crate::controllers::pods::is_finished;
 
 pub(crate) const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
@@ -167,6 +167,16 @@ fn short_of(pod: &Value, node: &Value, running: &[&Value]) -> Option<Unfit> {
     (!reasons.is_empty()).then_some(Unfit { reasons, crowded })
 }
 
+/// Whether pods have the same owner, or none and the same labels: such pods are spread over nodes.
+fn are_alike(pod: &Value, other: &Value) -> bool {
+    text(pod, "/metadata/namespace") == text(other, "/metadata/namespace")
+        && match (controller_of(pod), controller_of(other)) {
+            (Some(owner), Some(of_other)) => owner["uid"] == of_other["uid"],
+            (None, None) => labels(pod).is_some() && labels(pod) == labels(other),
+            _ => false,
+        }
+}
+
 /// How good a node is, the smallest is the best: avoided taints, unmet wishes, pods of the same kind, load, and the name.
 pub(super) fn rank(pod: &Value, place: &Place) -> (usize, i64, usize, i128, String) {
     let node = &*place.node;
@@ -180,13 +190,7 @@ pub(super) fn rank(pod: &Value, place: &Place) -> (usize, i64, usize, i128, Stri
         .filter(|wish| term_matches(&wish["preference"], node))
         .map(|wish| wish["weight"].as_i64().unwrap_or(0))
         .sum();
-    let own = serde_json::json!({"matchLabels": labels(pod).cloned().unwrap_or_default()});
-    let alike = place.pods.iter().filter(|other| {
-        !is_finished(other)
-            && text(other, "/metadata/namespace") == text(pod, "/metadata/namespace")
-            && labels(pod).is_some()
-            && selects(&own, labels(other))
-    });
+    let alike = place.pods.iter().filter(|other| !is_finished(other) && are_alike(pod, other));
     let capacity = amounts(&node["status"]["allocatable"]);
     let load = |resource: &str| {
         let used: i128 = place.pods.iter().filter_map(|other| requests(other).get(resource).copied()).sum();

@@ -12,9 +12,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::cache::{Change, Key};
+use super::claims;
 use super::client::Refused;
 use super::context::{Context, Controller, Tools};
-use super::kind::{NAMESPACES, NODES, PODS};
+use super::kind::{CLAIMS, NAMESPACES, NODES, PODS};
 use super::object::{condition, generation, is_terminating, list, name, namespace, text, uid};
 use super::pods::{disruption, end, is_finished, patch_status};
 use crate::auth::User;
@@ -98,6 +99,8 @@ impl Controller for Scheduler {
             }
         } else if change.is(&NODES) && change.after.is_some() && node_changed(change) {
             waiting().for_each(|pod| queue.add(Key::of(&pod)));
+        } else if change.is(&CLAIMS) {
+            waiting().filter(|pod| claims::used_by(pod).next().is_some()).for_each(|pod| queue.add(Key::of(&pod)));
         }
     }
 
@@ -106,6 +109,11 @@ impl Controller for Scheduler {
             return Ok(());
         };
         let (places, namespaces) = (self.places(&pod), self.0.cache.list(&NAMESPACES, ""));
+        if let Some(why) = claims::missing(&self.0.cache, &pod).filter(|_| !places.is_empty()) {
+            // So the real scheduler puts it when no node was looked at.
+            let why = format!("0/{} nodes are available: {why}. not found", places.len());
+            return self.report(&pod, why, None).await;
+        }
         match choose(&pod, &Cluster { places: &places, namespaces: &namespaces }) {
             Choice::Node(node) => self.bind(&pod, &node).await,
             Choice::Nowhere(why) => self.report(&pod, why, None).await,

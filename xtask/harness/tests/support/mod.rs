@@ -4,6 +4,7 @@
 
 pub(crate) mod attached;
 pub(crate) mod inventory;
+pub(crate) mod killed;
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};

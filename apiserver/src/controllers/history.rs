@@ -4,22 +4,24 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::HASH;
-use crate::controllers::cache::Key;
-use crate::controllers::client::{DeleteOptions, Refused};
-use crate::controllers::context::Tools;
-use crate::controllers::kind::{CONTROLLER_REVISIONS, DAEMON_SETS};
-use crate::controllers::object::{hash, label, name, namespace, number, owner_reference, set_entry, text};
+use super::cache::Key;
+use super::client::{DeleteOptions, Refused};
+use super::context::Tools;
+use super::kind::{CONTROLLER_REVISIONS, Kind};
+use super::object::{hash, name, namespace, number, owner_reference, set_entry, text};
 
 /// The revisions of one set.
 pub(super) struct History<'a> {
     pub(super) tools: &'a Tools<Key>,
+    pub(super) kind: &'a Kind,
     pub(super) set: &'a Value,
+    /// Label that the hash of a template is kept in.
+    pub(super) hash_label: &'static str,
 }
 
 /// The revision of the present template, and the others.
 pub(super) struct Revisions {
-    pub(super) current: Arc<Value>,
+    pub(super) newest: Arc<Value>,
     pub(super) old: Vec<Arc<Value>>,
 }
 
@@ -30,19 +32,28 @@ fn snapshot(set: &Value) -> Value {
     json!({"spec": {"template": template}})
 }
 
+/// The template that a revision brings back.
+pub(super) fn template(revision: &Value) -> Value {
+    let mut template = revision["data"]["spec"]["template"].clone();
+    if let Some(template) = template.as_object_mut() {
+        template.remove("$patch");
+    }
+    template
+}
+
 fn revision_number(revision: &Value) -> i64 {
     number(revision, "/revision")
 }
 
 impl History<'_> {
     /// Finds or makes the revision of the present template, and gives it the highest number.
-    pub(super) async fn current_and_old(&self) -> Result<Revisions, Refused> {
-        let all = self.tools.claim((&DAEMON_SETS, self.set), &CONTROLLER_REVISIONS, |_| true).await?;
+    pub(super) async fn newest_and_old(&self) -> Result<Revisions, Refused> {
+        let all = self.tools.claim((self.kind, self.set), &CONTROLLER_REVISIONS, |_| true).await?;
         let data = snapshot(self.set);
         let (mut same, old): (Vec<_>, Vec<_>) = all.into_iter().partition(|revision| revision["data"] == data);
         same.sort_by_key(|revision| revision_number(revision));
         let highest = old.iter().map(|revision| revision_number(revision)).max().unwrap_or(0);
-        let current = match same.pop() {
+        let newest = match same.pop() {
             None => self.make(data, highest + 1).await?,
             Some(found) if revision_number(&found) <= highest => {
                 let mut raised = Value::clone(&found);
@@ -51,7 +62,7 @@ impl History<'_> {
             }
             Some(found) => found,
         };
-        Ok(Revisions { current, old })
+        Ok(Revisions { newest, old })
     }
 
     async fn make(&self, data: Value, number: i64) -> Result<Arc<Value>, Refused> {
@@ -63,10 +74,10 @@ impl History<'_> {
                 "name": format!("{}-{hash}", name(self.set)), "namespace": namespace(self.set),
                 "labels": self.set["spec"]["template"]["metadata"]["labels"],
                 "annotations": self.set["metadata"]["annotations"],
-                "ownerReferences": [owner_reference(&DAEMON_SETS, self.set)],
+                "ownerReferences": [owner_reference(self.kind, self.set)],
             },
         });
-        set_entry(&mut revision, "labels", HASH, &hash);
+        set_entry(&mut revision, "labels", self.hash_label, &hash);
         match self.tools.client.create(&CONTROLLER_REVISIONS, &revision).await {
             Err(refused) if refused.is_already_exists() => self.resolve(&revision, refused).await,
             other => other,
@@ -79,18 +90,17 @@ impl History<'_> {
         if found["data"] == wanted["data"] {
             return Ok(Arc::new(found));
         }
-        let mut set = self.tools.client.get(&DAEMON_SETS, namespace(self.set), name(self.set)).await?;
+        let mut set = self.tools.client.get(self.kind, namespace(self.set), name(self.set)).await?;
         let collisions = set["status"]["collisionCount"].as_i64().unwrap_or(0);
         set["status"]["collisionCount"] = json!(collisions + 1);
-        self.tools.client.update(&DAEMON_SETS, "status", &set).await?;
+        self.tools.client.update(self.kind, "status", &set).await?;
         Err(refused)
     }
 
-    /// Deletes the oldest revisions that no pod has, beyond the limit of the set.
-    pub(super) async fn forget_old(&self, old: &[Arc<Value>], pods: &[Arc<Value>]) -> Result<(), Refused> {
+    /// Deletes the oldest revisions that are not in use, beyond the limit of the set.
+    pub(super) async fn forget_old(&self, old: &[Arc<Value>], in_use: impl Fn(&Value) -> bool) -> Result<(), Refused> {
         let keep = self.set["spec"]["revisionHistoryLimit"].as_u64().unwrap_or(10) as usize;
-        let live = |revision: &Value| pods.iter().any(|pod| label(pod, HASH) == label(revision, HASH));
-        let mut dead: Vec<&Arc<Value>> = old.iter().filter(|revision| !live(revision)).collect();
+        let mut dead: Vec<&Arc<Value>> = old.iter().filter(|revision| !in_use(revision)).collect();
         dead.sort_by_key(|revision| (revision_number(revision), text(revision, "/metadata/name").to_owned()));
         let surplus = old.len().saturating_sub(keep).min(dead.len());
         for revision in &dead[..surplus] {
