@@ -41,7 +41,6 @@ pub fn create(state: &mut State, call: &Call, object: &mut Value) -> Outcome<()>
     if limits::concerns(call) {
         limits::check(state, call, object)?;
     }
-    priority::admit_class(state, call, object)?;
     unenforced(call)?;
     classes::fill(state, call, object);
     priority::admit_class(state, call, object)?;

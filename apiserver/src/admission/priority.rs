@@ -17,7 +17,8 @@ pub(super) fn admit_class(state: &State, call: &Call, class: &Value) -> Outcome<
         return Ok(());
     }
     let mut classes = state.store.list(&Arc::from(STORAGE), "").map(|(_, class)| class);
-    let Some(first) = classes.find(|other| other["globalDefault"] == true) else { return Ok(()) };
+    let is_other = |other: &Arc<Value>| other["globalDefault"] == true && meta(other, "name") != meta(class, "name");
+    let Some(first) = classes.find(is_other) else { return Ok(()) };
     let why =
         format!("PriorityClass {} is already marked as default. Only one default can exist", meta(&first, "name"));
     Err(Failure::forbidden(&call.resource.group, &call.resource.plural, meta(class, "name"), &why))
@@ -63,19 +64,4 @@ pub(super) fn admit(state: &State, pod: &mut Value) -> Outcome<()> {
     }
     pod["spec"]["preemptionPolicy"] = json!(preemption);
     Ok(())
-}
-
-/// Only one class is the default.
-pub(super) fn admit_class(state: &State, call: &Call, class: &Value) -> Outcome<()> {
-    if call.resource.plural != "priorityclasses" || class["globalDefault"] != true {
-        return Ok(());
-    }
-    let mut others = state.store.list(&Arc::from(STORAGE), "").map(|(_, other)| other);
-    let Some(other) = others.find(|other| other["globalDefault"] == true && meta(other, "name") != meta(class, "name"))
-    else {
-        return Ok(());
-    };
-    let why =
-        format!("PriorityClass {} is already marked as default. Only one default can exist", meta(&other, "name"));
-    Err(Failure::forbidden(&call.resource.group, &call.resource.plural, meta(class, "name"), &why))
 }

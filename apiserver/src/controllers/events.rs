@@ -108,7 +108,7 @@ impl Recorder {
     }
 }
 
-/// How many different things one component says of one object for one reason before they are put together.
+/// The so-manyth different thing that one component says of one object for one reason is put together with the next.
 const DIFFERENT: usize = 10;
 /// Those of so long ago do not count.
 const TOGETHER: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
@@ -128,17 +128,19 @@ struct Book {
 
 impl Book {
     async fn write(&mut self, mut saying: Saying) {
-        let together = saying.action.is_empty() && self.is_repetitive(&saying);
         let mut about = saying.about.clone();
-        if saying.action.is_empty() {
-            // The older API counts what is said of an object, the newer one what is said of one revision of it.
-            about["resourceVersion"] = Value::Null;
+        if saying.action.is_empty()
+            && let Some(about) = about.as_object_mut()
+        {
+            // The older API takes what is said of one object in two states for the same.
+            about.remove("resourceVersion");
         }
-        let topic = [json!(saying.component), about, json!(saying.type_), json!(saying.reason)];
+        let topic = json!([saying.component, about, saying.type_, saying.reason]).to_string();
+        let together = saying.action.is_empty() && self.is_repetitive(&topic, &saying);
         let identity = match together {
             true => {
                 saying.message = format!("(combined from similar events): {}", saying.message);
-                json!(topic).to_string()
+                topic
             }
             false => json!([topic, saying.message]).to_string(),
         };
@@ -161,15 +163,13 @@ impl Book {
     }
 
     /// Whether much was said already of the object for the reason.
-    fn is_repetitive(&mut self, saying: &Saying) -> bool {
-        let about = |part: &str| &saying.about[part];
-        let key = json!([saying.component, about("kind"), about("uid"), about("name"), saying.type_, saying.reason]);
+    fn is_repetitive(&mut self, topic: &str, saying: &Saying) -> bool {
         self.topics.retain(|_, topic| saying.at.duration_since(topic.last) <= TOGETHER);
         let fresh = || Topic { messages: HashSet::new(), last: saying.at };
-        let topic = self.topics.entry(key.to_string()).or_insert_with(fresh);
+        let topic = self.topics.entry(topic.to_owned()).or_insert_with(fresh);
         topic.last = saying.at;
         topic.messages.insert(saying.message.clone());
-        let many = topic.messages.len() > DIFFERENT;
+        let many = topic.messages.len() >= DIFFERENT;
         if many {
             // One makes room for the next.
             let other = topic.messages.iter().find(|message| **message != saying.message).cloned();

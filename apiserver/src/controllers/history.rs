@@ -4,16 +4,15 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::cache::Cache;
-use super::client::{Client, DeleteOptions, Refused};
+use super::cache::Key;
+use super::client::{DeleteOptions, Refused};
+use super::context::Tools;
 use super::kind::{CONTROLLER_REVISIONS, Kind};
 use super::object::{hash, name, namespace, number, owner_reference, set_entry, text};
-use super::pods::claim;
 
 /// The revisions of one set.
 pub(super) struct History<'a> {
-    pub(super) client: &'a Client,
-    pub(super) cache: &'a Cache,
+    pub(super) tools: &'a Tools<Key>,
     pub(super) kind: &'a Kind,
     pub(super) set: &'a Value,
     /// Label that the hash of a template is kept in.
@@ -49,9 +48,7 @@ fn revision_number(revision: &Value) -> i64 {
 impl History<'_> {
     /// Finds or makes the revision of the present template, and gives it the highest number.
     pub(super) async fn newest_and_old(&self) -> Result<Revisions, Refused> {
-        let selector = &self.set["spec"]["selector"];
-        let owner = (self.kind, self.set);
-        let all = claim(self.client, self.cache, owner, &CONTROLLER_REVISIONS, selector, |_| true).await?;
+        let all = self.tools.claim((self.kind, self.set), &CONTROLLER_REVISIONS, |_| true).await?;
         let data = snapshot(self.set);
         let (mut same, old): (Vec<_>, Vec<_>) = all.into_iter().partition(|revision| revision["data"] == data);
         same.sort_by_key(|revision| revision_number(revision));
@@ -61,7 +58,7 @@ impl History<'_> {
             Some(found) if revision_number(&found) <= highest => {
                 let mut raised = Value::clone(&found);
                 raised["revision"] = json!(highest + 1);
-                self.client.update(&CONTROLLER_REVISIONS, "", &raised).await?
+                self.tools.client.update(&CONTROLLER_REVISIONS, "", &raised).await?
             }
             Some(found) => found,
         };
@@ -81,7 +78,7 @@ impl History<'_> {
             },
         });
         set_entry(&mut revision, "labels", self.hash_label, &hash);
-        match self.client.create(&CONTROLLER_REVISIONS, &revision).await {
+        match self.tools.client.create(&CONTROLLER_REVISIONS, &revision).await {
             Err(refused) if refused.is_already_exists() => self.resolve(&revision, refused).await,
             other => other,
         }
@@ -89,14 +86,14 @@ impl History<'_> {
 
     /// The name is taken: by the same revision, which we did not know yet, or by another one with the same hash.
     async fn resolve(&self, wanted: &Value, refused: Refused) -> Result<Arc<Value>, Refused> {
-        let found = self.client.get(&CONTROLLER_REVISIONS, namespace(wanted), name(wanted)).await?;
+        let found = self.tools.client.get(&CONTROLLER_REVISIONS, namespace(wanted), name(wanted)).await?;
         if found["data"] == wanted["data"] {
             return Ok(Arc::new(found));
         }
-        let mut set = self.client.get(self.kind, namespace(self.set), name(self.set)).await?;
+        let mut set = self.tools.client.get(self.kind, namespace(self.set), name(self.set)).await?;
         let collisions = set["status"]["collisionCount"].as_i64().unwrap_or(0);
         set["status"]["collisionCount"] = json!(collisions + 1);
-        self.client.update(self.kind, "status", &set).await?;
+        self.tools.client.update(self.kind, "status", &set).await?;
         Err(refused)
     }
 
@@ -107,7 +104,7 @@ impl History<'_> {
         dead.sort_by_key(|revision| (revision_number(revision), text(revision, "/metadata/name").to_owned()));
         let surplus = old.len().saturating_sub(keep).min(dead.len());
         for revision in &dead[..surplus] {
-            self.client.delete(&CONTROLLER_REVISIONS, revision, &DeleteOptions::default()).await?;
+            self.tools.client.delete(&CONTROLLER_REVISIONS, revision, &DeleteOptions::default()).await?;
         }
         Ok(())
     }

@@ -7,7 +7,9 @@
 //! polls, and all waiting is on Tokio's clock.
 
 mod cache;
+mod children;
 mod client;
+mod context;
 mod daemon;
 mod deployment;
 mod endpoints;
@@ -29,24 +31,17 @@ mod stateful_set;
 mod storage;
 mod token_secrets;
 
-use std::future::Future;
-use std::hash::Hash;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use tokio::task::JoinSet;
 
 use crate::auth::User;
-use crate::clock::Clock;
 use crate::server::ApiServer;
-use cache::{Cache, Change};
-use client::{Client, Refused};
-use events::{Events, Recorder};
+use context::Context;
 use informer::{Detail, follow};
 use kind::WATCHED;
-use queue::Queue;
 
 /// What the controllers are told about the cluster; the defaults are those of kube-controller-manager.
 #[derive(Clone, Debug)]
@@ -81,73 +76,12 @@ impl Default for ControllerOptions {
     }
 }
 
-/// What every controller is made of.
-struct Context {
-    server: ApiServer,
-    cache: Arc<Cache>,
-    clock: Arc<dyn Clock>,
-    options: Arc<ControllerOptions>,
-    events: Events,
-    tasks: JoinSet<()>,
-}
-
-impl Context {
-    /// The client of a controller with its own service account.
-    fn client(&self, account: &str) -> Client {
-        self.client_of("kube-controller-manager", User::service_account("kube-system", account, ""))
-    }
-
-    /// The client of any program and user.
-    fn client_of(&self, program: &str, user: User) -> Client {
-        Client::new(self.server.clone(), Arc::clone(&self.cache), program, user)
-    }
-
-    fn recorder(&self, component: &'static str, client: &Client) -> Recorder {
-        self.events.recorder(component, client.clone())
-    }
-
-    /// Hands every change to `note`, which puts on the queue what needs a look.
-    fn subscribe<K>(&self, queue: &Arc<Queue<K>>, note: impl Fn(&Cache, &Queue<K>, &Change) + Send + Sync + 'static)
-    where
-        K: Clone + Eq + Hash + Send + 'static,
-    {
-        let (cache, queue) = (Arc::downgrade(&self.cache), Arc::clone(queue));
-        self.cache.subscribe(move |change| {
-            if let Some(cache) = cache.upgrade() {
-                note(&cache, &queue, change);
-            }
-        });
-    }
-
-    /// Works on a queue as soon as all watched kinds are known.
-    fn work<K, F>(
-        &mut self,
-        controller: &'static str,
-        queue: &Arc<Queue<K>>,
-        reconcile: impl FnMut(K) -> F + Send + 'static,
-    ) where
-        K: Clone + Eq + Hash + std::fmt::Debug + Send + 'static,
-        F: Future<Output = Result<(), Refused>> + Send,
-    {
-        let (cache, queue) = (Arc::clone(&self.cache), Arc::clone(queue));
-        self.tasks.spawn(async move {
-            cache.synced(&WATCHED).await;
-            queue.work(controller, reconcile).await;
-        });
-    }
-}
-
 /// Runs all controllers until the future is dropped.
 ///
 /// # Panics
 /// Goes on with the panic of a controller.
 pub async fn run(server: ApiServer, options: ControllerOptions) {
-    let (clock, cache) = (server.clock(), Arc::new(Cache::default()));
-    let events = Events::new(Arc::clone(&clock));
-    let mut context = Context { server, cache, clock, options: Arc::new(options), events, tasks: JoinSet::new() };
-    for kind in &WATCHED {
-        context.cache.hold(kind);
-    }
+    let mut context = Context::new(server, options);
     namespace::start(&mut context);
     service_account::start(&mut context);
     token_secrets::start(&mut context);

@@ -1,42 +1,88 @@
 //! Empties namespaces that are being deleted, pods first, and lets them go when nothing is left.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::Context;
-use super::cache::{Cache, Change};
+use super::cache::Change;
 use super::client::{Client, Refused};
+use super::context::{Context, Controller, Tools};
 use super::garbage::discover;
 use super::kind::{Kind, NAMESPACES, PODS};
 use super::object::{is_terminating, list, name, namespace, text};
-use super::queue::Queue;
-use crate::clock::{Clock, seconds};
+use crate::clock::seconds;
 
 const FINALIZER: &str = "kubernetes";
 
 pub(super) fn start(context: &mut Context) {
-    let queue = Queue::new();
-    context.subscribe(&queue, note);
-    let (client, clock) = (context.client("namespace-controller"), Arc::clone(&context.clock));
-    context.work("namespace", &queue, move |name: String| {
-        let (client, clock) = (client.clone(), Arc::clone(&clock));
-        async move { reconcile(&client, &*clock, &name).await }
-    });
+    context.run("namespace", Namespaces(context.tools("namespace-controller", "namespace-controller")));
 }
 
-/// A namespace that ends needs a look, and another one whenever something in it is gone.
-fn note(cache: &Cache, queue: &Queue<String>, change: &Change) {
-    let object = change.object();
-    if change.is(&NAMESPACES) {
-        if is_terminating(object) && change.after.is_some() {
-            queue.add(name(object).to_owned());
+struct Namespaces(Tools<String>);
+
+impl Controller for Namespaces {
+    type Key = String;
+
+    fn tools(&self) -> &Tools<String> {
+        &self.0
+    }
+
+    fn note(&self, change: &Change) {
+        // One that ends needs a look, and another one whenever something in it is gone.
+        let (Tools { cache, queue, .. }, object) = (&self.0, change.object());
+        if change.is(&NAMESPACES) {
+            if is_terminating(object) && change.after.is_some() {
+                queue.add(name(object).to_owned());
+            }
+        } else if change.after.is_none()
+            && cache.get(&NAMESPACES, "", namespace(object)).is_some_and(|namespace| is_terminating(&namespace))
+        {
+            queue.add(namespace(object).to_owned());
         }
-    } else if change.after.is_none()
-        && cache.get(&NAMESPACES, "", namespace(object)).is_some_and(|namespace| is_terminating(&namespace))
-    {
-        queue.add(namespace(object).to_owned());
+    }
+
+    async fn reconcile(&self, name: String) -> Result<(), Refused> {
+        let Tools { client, clock, .. } = &self.0;
+        let namespace = match client.get(&NAMESPACES, "", &name).await {
+            Ok(namespace) => namespace,
+            Err(refused) if refused.is_not_found() => return Ok(()),
+            Err(refused) => return Err(refused),
+        };
+        if !is_terminating(&namespace) || list(&namespace, "/spec/finalizers").is_empty() {
+            return Ok(());
+        }
+        let kinds: Vec<Kind> = discover(client).await?.into_iter().filter(|kind| kind.namespaced).collect();
+        let mut remains = Remains::default();
+        empty(client, &name, &PODS, &mut remains).await;
+        let pods_remain = !remains.instances.is_empty();
+        if !pods_remain {
+            // Nothing else goes before the pods that may need it.
+            for kind in kinds.iter().filter(|kind| **kind != PODS) {
+                empty(client, &name, kind, &mut remains).await;
+            }
+        }
+        let mut current = namespace;
+        // As long as it is pods that remain the real one says that nothing does.
+        let told = if pods_remain { &Remains::default() } else { &remains };
+        let conditions = conditions(&current, told, &seconds(clock.now()));
+        if current["status"]["conditions"] != conditions {
+            current["status"]["conditions"] = conditions;
+            current = Value::clone(&*client.update(&NAMESPACES, "status", &current).await?);
+        }
+        if let Some(failure) = remains.failures.into_iter().next() {
+            return Err(Refused { code: 500, reason: String::new(), message: failure });
+        }
+        if !remains.instances.is_empty() {
+            // The last one that goes brings us back.
+            return Ok(());
+        }
+        let finalizers: Vec<Value> =
+            list(&current, "/spec/finalizers").iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
+        current["spec"]["finalizers"] = json!(finalizers);
+        match client.update(&NAMESPACES, "finalize", &current).await {
+            Err(refused) if !refused.is_not_found() => Err(refused),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -46,49 +92,6 @@ struct Remains {
     instances: BTreeMap<String, usize>,
     finalizers: BTreeMap<String, usize>,
     failures: Vec<String>,
-}
-
-async fn reconcile(client: &Client, clock: &dyn Clock, name: &str) -> Result<(), Refused> {
-    let namespace = match client.get(&NAMESPACES, "", name).await {
-        Ok(namespace) => namespace,
-        Err(refused) if refused.is_not_found() => return Ok(()),
-        Err(refused) => return Err(refused),
-    };
-    if !is_terminating(&namespace) || list(&namespace, "/spec/finalizers").is_empty() {
-        return Ok(());
-    }
-    let kinds: Vec<Kind> = discover(client).await?.into_iter().filter(|kind| kind.namespaced).collect();
-    let mut remains = Remains::default();
-    empty(client, name, &PODS, &mut remains).await;
-    let pods_remain = !remains.instances.is_empty();
-    if !pods_remain {
-        // Nothing else goes before the pods that may need it.
-        for kind in kinds.iter().filter(|kind| **kind != PODS) {
-            empty(client, name, kind, &mut remains).await;
-        }
-    }
-    let mut current = namespace;
-    // As long as it is pods that remain the real one says that nothing does.
-    let told = if pods_remain { &Remains::default() } else { &remains };
-    let conditions = conditions(&current, told, &seconds(clock.now()));
-    if current["status"]["conditions"] != conditions {
-        current["status"]["conditions"] = conditions;
-        current = Value::clone(&*client.update(&NAMESPACES, "status", &current).await?);
-    }
-    if let Some(failure) = remains.failures.into_iter().next() {
-        return Err(Refused { code: 500, reason: String::new(), message: failure });
-    }
-    if !remains.instances.is_empty() {
-        // The last one that goes brings us back.
-        return Ok(());
-    }
-    let finalizers: Vec<Value> =
-        list(&current, "/spec/finalizers").iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
-    current["spec"]["finalizers"] = json!(finalizers);
-    match client.update(&NAMESPACES, "finalize", &current).await {
-        Err(refused) if !refused.is_not_found() => Err(refused),
-        _ => Ok(()),
-    }
 }
 
 /// Deletes all objects of a kind and counts those that stay.

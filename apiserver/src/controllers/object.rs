@@ -102,6 +102,21 @@ pub(crate) fn condition_status<'a>(object: &'a Value, type_: &str) -> &'a str {
     condition(object, type_).and_then(|condition| condition["status"].as_str()).unwrap_or_default()
 }
 
+/// A status with other numbers; of `counts` those that are zero are left out.
+pub(crate) fn counted(status: &Value, always: &[(&str, i64)], counts: &[(&str, i64)]) -> Value {
+    let mut fields = status.as_object().cloned().unwrap_or_default();
+    for (name, number) in always {
+        fields.insert((*name).into(), json!(number));
+    }
+    for (name, count) in counts {
+        match count {
+            0 => fields.remove(*name),
+            count => fields.insert((*name).into(), json!(count)),
+        };
+    }
+    Value::Object(fields)
+}
+
 /// A number or a percentage of `total` (`25%`), rounded up or down; nothing that can be read counts as zero.
 pub(crate) fn scaled(value: &Value, total: i64, up: bool) -> i64 {
     match value {

@@ -6,13 +6,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::cache::Cache;
+use super::cache::{Cache, Change, Key};
 use super::client::{Client, DeleteOptions, PatchType, Refused};
-use super::events::Recorder;
 use super::kind::{Kind, PODS};
 use super::object::{
-    condition, controller_of, generation, is_controlled_by, is_terminating, labels, list, name, namespace,
-    owner_reference, selects, text, uid,
+    condition, controller_of, generation, is_terminating, labels, list, name, namespace, owner_reference, selects,
+    text, uid,
 };
 use crate::clock::seconds;
 
@@ -65,45 +64,6 @@ pub(super) fn from_template(kind: &Kind, owner: &Value, template: &Value) -> Val
     pod
 }
 
-/// Makes and deletes pods for an owner, and says so in events.
-pub(super) struct PodControl {
-    pub(super) client: Client,
-    pub(super) recorder: Recorder,
-}
-
-impl PodControl {
-    pub(super) async fn create(&self, kind: &Kind, owner: &Value, pod: &Value) -> Result<Arc<Value>, Refused> {
-        match self.client.create(&PODS, pod).await {
-            Ok(made) => {
-                self.recorder.say(kind, owner, "Normal", "SuccessfulCreate", format!("Created pod: {}", name(&made)));
-                Ok(made)
-            }
-            Err(refused) => {
-                if !refused.is_namespace_terminating() {
-                    let message = format!("Error creating: {}", refused.message);
-                    self.recorder.say(kind, owner, "Warning", "FailedCreate", message);
-                }
-                Err(refused)
-            }
-        }
-    }
-
-    pub(super) async fn delete(&self, kind: &Kind, owner: &Value, pod: &Value) -> Result<(), Refused> {
-        match self.client.delete(&PODS, pod, &DeleteOptions::default()).await {
-            Ok(()) => {
-                let message = format!("Deleted pod: {}", name(pod));
-                self.recorder.say(kind, owner, "Normal", "SuccessfulDelete", message);
-                Ok(())
-            }
-            Err(refused) => {
-                let message = format!("Error deleting: {}", refused.message);
-                self.recorder.say(kind, owner, "Warning", "FailedDelete", message);
-                Err(refused)
-            }
-        }
-    }
-}
-
 /// The condition of a pod that is made to go, and why.
 pub(super) fn disruption(pod: &Value, reason: &str, message: &str, now: Timestamp) -> Value {
     json!({
@@ -151,66 +111,6 @@ pub(super) async fn end(
     client.delete(&PODS, pod, &DeleteOptions { uid: uid(pod).to_owned(), grace, ..DeleteOptions::default() }).await
 }
 
-/// The objects of `kind` that belong to `owner`: those it controls, and free ones that its selector selects, which are
-/// adopted; those that it no longer selects are let go.
-pub(super) async fn claim(
-    client: &Client,
-    cache: &Cache,
-    (owner_kind, owner): (&Kind, &Value),
-    kind: &Kind,
-    selector: &Value,
-    adoptable: impl Fn(&Value) -> bool,
-) -> Result<Vec<Arc<Value>>, Refused> {
-    let mut claimed = Vec::new();
-    for object in cache.list(kind, namespace(owner)) {
-        let selected = selects(selector, labels(&object));
-        if is_controlled_by(&object, owner) {
-            if selected {
-                claimed.push(object);
-            } else if !is_terminating(owner) {
-                release(client, owner, kind, &object).await?;
-            }
-        } else if controller_of(&object).is_none()
-            && selected
-            && !is_terminating(owner)
-            && !is_terminating(&object)
-            && adoptable(&object)
-        {
-            claimed.extend(adopt(client, owner_kind, owner, kind, &object).await?);
-        }
-    }
-    Ok(claimed)
-}
-
-async fn adopt(
-    client: &Client,
-    owner_kind: &Kind,
-    owner: &Value,
-    kind: &Kind,
-    object: &Value,
-) -> Result<Option<Arc<Value>>, Refused> {
-    // The cache may not know yet that the owner ends.
-    let live = client.get(owner_kind, namespace(owner), name(owner)).await?;
-    if uid(&live) != uid(owner) || is_terminating(&live) {
-        return Ok(None);
-    }
-    let patch = json!({"metadata": {"ownerReferences": [owner_reference(owner_kind, owner)], "uid": uid(object)}});
-    match client.patch(kind, object, "", PatchType::Strategic, &patch).await {
-        Ok(adopted) => Ok(Some(adopted)),
-        Err(refused) if refused.is_not_found() || refused.code == 422 => Ok(None),
-        Err(refused) => Err(refused),
-    }
-}
-
-async fn release(client: &Client, owner: &Value, kind: &Kind, object: &Value) -> Result<(), Refused> {
-    let gone = json!({"$patch": "delete", "uid": uid(owner)});
-    let patch = json!({"metadata": {"ownerReferences": [gone], "uid": uid(object)}});
-    match client.patch(kind, object, "", PatchType::Strategic, &patch).await {
-        Err(refused) if !refused.is_not_found() && refused.code != 422 => Err(refused),
-        _ => Ok(()),
-    }
-}
-
 /// The owner of a kind that an object's controlling reference names, if it is still that one.
 pub(super) fn owner_of(cache: &Cache, kind: &Kind, object: &Value) -> Option<Arc<Value>> {
     let reference = controller_of(object)?;
@@ -219,4 +119,19 @@ pub(super) fn owner_of(cache: &Cache, kind: &Kind, object: &Value) -> Option<Arc
     }
     let owner = cache.get(kind, namespace(object), reference["name"].as_str()?)?;
     (reference["uid"] == uid(&owner)).then_some(owner)
+}
+
+/// The owners of a kind whom a change of a child concerns: the one that controls it, or those that may want it.
+pub(super) fn owners(cache: &Cache, kind: &Kind, change: &Change) -> Vec<Key> {
+    let mut keys = Vec::new();
+    for child in change.both() {
+        if controller_of(child).is_some() {
+            keys.extend(owner_of(cache, kind, child).map(|owner| Key::of(&owner)));
+        } else {
+            let all = cache.list(kind, namespace(child)).into_iter();
+            let wanting = all.filter(|owner| selects(&owner["spec"]["selector"], labels(child)));
+            keys.extend(wanting.map(|owner| Key::of(&owner)));
+        }
+    }
+    keys
 }

@@ -1,15 +1,12 @@
 //! In every namespace: the service account `default`, and the authority that the server's certificate is checked with.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 
-use super::Context;
-use super::cache::{Cache, Change};
-use super::client::{Client, Refused};
+use super::cache::Change;
+use super::client::Refused;
+use super::context::{Context, Controller, Tools};
 use super::kind::{CONFIG_MAPS, Kind, NAMESPACES, SERVICE_ACCOUNTS};
 use super::object::{is_terminating, name, namespace, set_entry, text};
-use super::queue::Queue;
 
 const ROOT_CA: &str = "kube-root-ca.crt";
 const ROOT_CA_ABOUT: &str = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal \
@@ -17,11 +14,12 @@ const ROOT_CA_ABOUT: &str = "Contains a CA bundle that can be used to verify the
      distributions of Kubernetes clusters.";
 
 pub(super) fn start(context: &mut Context) {
-    keep(context, "serviceaccount", "service-account-controller", SERVICE_ACCOUNTS, account);
+    let tools = context.tools("service-account-controller", "serviceaccount-controller");
+    context.run("serviceaccount", Kept { tools, kind: SERVICE_ACCOUNTS, wanted: account });
     if let Some(authority) = context.options.root_ca.clone() {
-        keep(context, "root-ca", "root-ca-cert-publisher", CONFIG_MAPS, move |namespace| {
-            root_ca(namespace, &authority)
-        });
+        let tools = context.tools("root-ca-cert-publisher", "root-ca-cert-publisher");
+        let wanted = move |namespace: &str| root_ca(namespace, &authority);
+        context.run("root-ca", Kept { tools, kind: CONFIG_MAPS, wanted });
     }
 }
 
@@ -38,54 +36,52 @@ fn root_ca(namespace: &str, authority: &str) -> Value {
     })
 }
 
-/// Keeps one object in every active namespace.
-fn keep(
-    context: &mut Context,
-    controller: &'static str,
-    user: &str,
+/// An object that every active namespace has.
+struct Kept<F> {
+    tools: Tools<String>,
     kind: Kind,
-    wanted: impl Fn(&str) -> Value + Send + Sync + 'static,
-) {
-    let queue = Queue::new();
-    let (own_kind, own_name) = (kind.clone(), name(&wanted("")).to_owned());
-    context.subscribe(&queue, move |_, queue, change| note(queue, change, &own_kind, &own_name));
-    let (client, cache, wanted) = (context.client(user), Arc::clone(&context.cache), Arc::new(wanted));
-    context.work(controller, &queue, move |namespace: String| {
-        let (client, cache, kind, wanted) = (client.clone(), Arc::clone(&cache), kind.clone(), Arc::clone(&wanted));
-        async move { reconcile(&client, &cache, &kind, &wanted(&namespace)).await }
-    });
+    wanted: F,
 }
 
-fn note(queue: &Queue<String>, change: &Change, kind: &Kind, own: &str) {
-    let object = change.object();
-    if change.is(&NAMESPACES) && change.after.is_some() {
-        queue.add(name(object).to_owned());
-    } else if change.is(kind) && name(object) == own {
-        queue.add(namespace(object).to_owned());
-    }
-}
+impl<F: Fn(&str) -> Value + Send + Sync + 'static> Controller for Kept<F> {
+    type Key = String;
 
-async fn reconcile(client: &Client, cache: &Cache, kind: &Kind, wanted: &Value) -> Result<(), Refused> {
-    let active = cache
-        .get(&NAMESPACES, "", namespace(wanted))
-        .is_some_and(|namespace| text(&namespace, "/status/phase") == "Active" && !is_terminating(&namespace));
-    if !active {
-        return Ok(());
+    fn tools(&self) -> &Tools<String> {
+        &self.tools
     }
-    let done = match cache.get(kind, namespace(wanted), name(wanted)) {
-        None => client.create(kind, wanted).await.map(drop),
-        Some(held) if wanted.get("data").is_some_and(|data| *data != held["data"]) => {
-            let mut object = Value::clone(&held);
-            object["data"] = wanted["data"].clone();
-            for (key, value) in wanted["metadata"]["annotations"].as_object().into_iter().flatten() {
-                set_entry(&mut object, "annotations", key, value.as_str().unwrap_or_default());
-            }
-            client.update(kind, "", &object).await.map(drop)
+
+    fn note(&self, change: &Change) {
+        let (queue, object) = (&self.tools.queue, change.object());
+        if change.is(&NAMESPACES) && change.after.is_some() {
+            queue.add(name(object).to_owned());
+        } else if change.is(&self.kind) && name(object) == name(&(self.wanted)("")) {
+            queue.add(namespace(object).to_owned());
         }
-        Some(_) => Ok(()),
-    };
-    match done {
-        Err(refused) if refused.is_namespace_terminating() || refused.is_already_exists() => Ok(()),
-        other => other,
+    }
+
+    async fn reconcile(&self, space: String) -> Result<(), Refused> {
+        let (Tools { client, cache, .. }, kind, wanted) = (&self.tools, &self.kind, &(self.wanted)(&space));
+        let active = cache
+            .get(&NAMESPACES, "", namespace(wanted))
+            .is_some_and(|namespace| text(&namespace, "/status/phase") == "Active" && !is_terminating(&namespace));
+        if !active {
+            return Ok(());
+        }
+        let done = match cache.get(kind, namespace(wanted), name(wanted)) {
+            None => client.create(kind, wanted).await.map(drop),
+            Some(held) if wanted.get("data").is_some_and(|data| *data != held["data"]) => {
+                let mut object = Value::clone(&held);
+                object["data"] = wanted["data"].clone();
+                for (key, value) in wanted["metadata"]["annotations"].as_object().into_iter().flatten() {
+                    set_entry(&mut object, "annotations", key, value.as_str().unwrap_or_default());
+                }
+                client.update(kind, "", &object).await.map(drop)
+            }
+            Some(_) => Ok(()),
+        };
+        match done {
+            Err(refused) if refused.is_namespace_terminating() || refused.is_already_exists() => Ok(()),
+            other => other,
+        }
     }
 }

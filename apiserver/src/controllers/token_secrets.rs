@@ -6,12 +6,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::Context;
-use super::cache::{Cache, Change, Key};
-use super::client::{Client, DeleteOptions, Refused};
+use super::cache::{Change, Key};
+use super::client::{DeleteOptions, Refused};
+use super::context::{Context, Controller, Tools};
 use super::kind::{SECRETS, SERVICE_ACCOUNTS};
 use super::object::{annotation, is_terminating, name, namespace, set_entry, uid};
-use super::queue::Queue;
 use crate::auth::User;
 use crate::auth::token::{Lasting, Tokens};
 
@@ -20,18 +19,10 @@ const ACCOUNT: &str = "kubernetes.io/service-account.name";
 const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
 
 pub(super) fn start(context: &mut Context) {
-    let queue = Queue::new();
-    context.subscribe(&queue, note);
-    let keeper = Arc::new(Keeper {
-        client: context.client_of("kube-controller-manager", User::new("system:kube-controller-manager", &[])),
-        cache: Arc::clone(&context.cache),
-        tokens: context.server.tokens(),
-        authority: context.options.root_ca.clone(),
-    });
-    context.work("token-secrets", &queue, move |key: Key| {
-        let keeper = Arc::clone(&keeper);
-        async move { keeper.reconcile(&key).await }
-    });
+    let user = User::new("system:kube-controller-manager", &[]);
+    let tools = context.tools_of(context.client_of("kube-controller-manager", user), "serviceaccount-controller");
+    let (tokens, authority) = (context.server.tokens(), context.options.root_ca.clone());
+    context.run("token-secrets", TokenSecrets { tools, tokens, authority });
 }
 
 /// The name of the account whose token the Secret asks for.
@@ -39,32 +30,37 @@ fn account(secret: &Value) -> Option<&str> {
     annotation(secret, ACCOUNT).filter(|name| secret["type"] == TYPE && !name.is_empty())
 }
 
-fn note(cache: &Cache, queue: &Queue<Key>, change: &Change) {
-    let object = change.object();
-    if change.is(&SECRETS) && change.after.is_some() && account(object).is_some() {
-        queue.add(Key::of(object));
-    } else if change.is(&SERVICE_ACCOUNTS) {
-        let secrets = cache.list(&SECRETS, namespace(object)).into_iter();
-        queue.extend(secrets.filter(|secret| account(secret) == Some(name(object))).map(|secret| Key::of(&secret)));
-    }
-}
-
-struct Keeper {
-    client: Client,
-    cache: Arc<Cache>,
+struct TokenSecrets {
+    tools: Tools<Key>,
     tokens: Arc<Tokens>,
     authority: Option<String>,
 }
 
-impl Keeper {
-    async fn reconcile(&self, key: &Key) -> Result<(), Refused> {
-        let Some(secret) = self.cache.get(&SECRETS, &key.namespace, &key.name) else { return Ok(()) };
+impl Controller for TokenSecrets {
+    type Key = Key;
+
+    fn tools(&self) -> &Tools<Key> {
+        &self.tools
+    }
+
+    fn note(&self, change: &Change) {
+        let (Tools { cache, queue, .. }, object) = (&self.tools, change.object());
+        if change.is(&SECRETS) && change.after.is_some() && account(object).is_some() {
+            queue.add(Key::of(object));
+        } else if change.is(&SERVICE_ACCOUNTS) {
+            let secrets = cache.list(&SECRETS, namespace(object)).into_iter();
+            queue.extend(secrets.filter(|secret| account(secret) == Some(name(object))).map(|secret| Key::of(&secret)));
+        }
+    }
+
+    async fn reconcile(&self, key: Key) -> Result<(), Refused> {
+        let Some(secret) = self.tools.cache.get(&SECRETS, &key.namespace, &key.name) else { return Ok(()) };
         let (Some(account), false) = (account(&secret), is_terminating(&secret)) else { return Ok(()) };
         let known = annotation(&secret, ACCOUNT_UID).filter(|known| !known.is_empty());
-        let owner = match self.cache.get(&SERVICE_ACCOUNTS, &key.namespace, account) {
+        let owner = match self.tools.cache.get(&SERVICE_ACCOUNTS, &key.namespace, account) {
             Some(owner) => Some(owner),
             // The cache may not know it yet.
-            None => match self.client.get(&SERVICE_ACCOUNTS, &key.namespace, account).await {
+            None => match self.tools.client.get(&SERVICE_ACCOUNTS, &key.namespace, account).await {
                 Ok(owner) => Some(Arc::new(owner)),
                 Err(refused) if refused.is_not_found() => None,
                 Err(refused) => return Err(refused),
@@ -73,12 +69,14 @@ impl Keeper {
         match owner.filter(|owner| known.is_none_or(|known| known == uid(owner))) {
             None => {
                 let options = DeleteOptions { uid: uid(&secret).to_owned(), ..DeleteOptions::default() };
-                self.client.delete(&SECRETS, &secret, &options).await
+                self.tools.client.delete(&SECRETS, &secret, &options).await
             }
             Some(owner) => self.fill(&secret, &owner).await,
         }
     }
+}
 
+impl TokenSecrets {
     /// Adds what is missing.
     async fn fill(&self, secret: &Value, account: &Value) -> Result<(), Refused> {
         let mut wanted = secret.clone();
@@ -106,6 +104,6 @@ impl Keeper {
         if wanted == *secret {
             return Ok(());
         }
-        self.client.update(&SECRETS, "", &wanted).await.map(drop)
+        self.tools.client.update(&SECRETS, "", &wanted).await.map(drop)
     }
 }

@@ -6,8 +6,6 @@ use super::{names, workload_rules};
 use crate::failure::FieldError;
 
 /// Beyond it are the classes of the system.
-const PRIORITY_MAX: i64 = 1_000_000_000;
-const SYSTEM_CLASSES: [&str; 2] = ["system-cluster-critical", "system-node-critical"];
 const DIRECTIONS: [&str; 2] = ["Ingress", "Egress"];
 
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {
@@ -22,10 +20,6 @@ fn items(value: &Value) -> impl Iterator<Item = (usize, &Value)> {
 fn unknown(value: &Value, field: &str, known: &[&str]) -> Option<FieldError> {
     let word = value.as_str().filter(|word| !known.contains(word))?;
     Some(FieldError::not_supported(field, &json!(word), known))
-}
-
-fn fixed(new: &Value, old: &Value, field: &str, detail: &str) -> Option<FieldError> {
-    (new != old).then(|| FieldError::forbidden(field, detail))
 }
 
 /// A PodDisruptionBudget.
@@ -64,68 +58,6 @@ pub(super) fn budget_status(object: &Value) -> Vec<FieldError> {
         }
     }
     errors
-}
-
-/// A PriorityClass, or the change of one.
-pub(super) fn priority_class(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let name = text(&object["metadata"], "name");
-    if name.starts_with("system-") {
-        if !SYSTEM_CLASSES.contains(&name) {
-            let detail = format!(
-                "priority class names with 'system-' prefix are reserved for system use only. error: {name} is not a known system priority class"
-            );
-            errors.push(FieldError::forbidden("metadata.name", &detail));
-        }
-    } else if object["value"].as_i64().is_some_and(|value| value > PRIORITY_MAX) {
-        let detail = format!("maximum allowed value of a user defined priority is {PRIORITY_MAX}");
-        errors.push(FieldError::forbidden("value", &detail));
-    }
-    errors.extend(unknown(&object["preemptionPolicy"], "preemptionPolicy", &["PreemptLowerPriority", "Never"]));
-    if let Some(old) = old {
-        errors.extend(fixed(&object["value"], &old["value"], "value", "may not be changed in an update."));
-        if object["preemptionPolicy"] != old["preemptionPolicy"] {
-            let value = &object["preemptionPolicy"];
-            errors.push(FieldError::invalid("preemptionPolicy", value, "field is immutable"));
-        }
-    }
-    errors
-}
-
-/// A StorageClass, or the change of one.
-pub(super) fn storage_class(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    if let Some(old) = old {
-        for name in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
-            let detail = format!("updates to {name} are forbidden.");
-            errors.extend(fixed(&object[name], &old[name], name, &detail));
-        }
-        return errors;
-    }
-    match text(object, "provisioner") {
-        "" => errors.push(FieldError::required("provisioner", "")),
-        name => {
-            let complaints = names::qualified(&name.to_lowercase());
-            errors.extend(FieldError::each("provisioner", &object["provisioner"], complaints));
-        }
-    }
-    let parameters = object["parameters"].as_object();
-    if parameters.is_some_and(|map| map.keys().any(String::is_empty)) {
-        errors.push(FieldError::invalid("parameters", &json!(""), "field can not be empty."));
-    }
-    errors.extend(unknown(&object["reclaimPolicy"], "reclaimPolicy", &["Delete", "Retain"]));
-    errors.extend(unknown(&object["volumeBindingMode"], "volumeBindingMode", &["Immediate", "WaitForFirstConsumer"]));
-    errors
-}
-
-/// A RuntimeClass, or the change of one.
-pub(super) fn runtime_class(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    if let Some(old) = old {
-        let changed = object["handler"] != old["handler"];
-        let error = || FieldError::invalid("handler", &object["handler"], "field is immutable");
-        return changed.then(error).into_iter().collect();
-    }
-    FieldError::each("handler", &object["handler"], names::label(text(object, "handler")))
 }
 
 /// Finalizers of a namespace's spec.

@@ -6,6 +6,7 @@ mod core_rules;
 pub mod definition;
 mod definition_rules;
 pub mod events;
+pub(crate) mod gates;
 pub(crate) mod ingress;
 mod jobs;
 mod limits;
@@ -304,9 +305,6 @@ pub fn validate(resource: &Resource, subresource: &str, object: &Value, old: Opt
         (("rbac.authorization.k8s.io", "clusterrolebindings"), _) => core_rules::role_binding(object, old, false),
         (("policy", "poddisruptionbudgets"), "") => cluster_rules::budget(object),
         (("policy", "poddisruptionbudgets"), _) => cluster_rules::budget_status(object),
-        (("scheduling.k8s.io", "priorityclasses"), _) => cluster_rules::priority_class(object, old),
-        (("storage.k8s.io", "storageclasses"), _) => cluster_rules::storage_class(object, old),
-        (("node.k8s.io", "runtimeclasses"), _) => cluster_rules::runtime_class(object, old),
         (("networking.k8s.io", "networkpolicies"), _) => cluster_rules::network_policy(object),
         (("", "namespaces"), "") => cluster_rules::namespace(object),
         (("apiextensions.k8s.io", _), "") => definition_rules::validate(object, old),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{names, pod_rules, quantity};
+use super::{gates, names, pod_rules, quantity};
 use crate::failure::FieldError;
 
 const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
@@ -56,11 +56,11 @@ const FIXED: &str = "pod updates may not change fields other than `spec.containe
 const HOST_PATH_TYPES: [&str; 8] =
     ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
 
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+pub(super) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_default()
 }
 
-fn list<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = (usize, &'a Value)> + use<'a> {
+pub(super) fn list<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = (usize, &'a Value)> + use<'a> {
     value[name].as_array().into_iter().flatten().enumerate()
 }
 
@@ -84,6 +84,7 @@ pub(super) fn validate(pod: &Value, old: Option<&Value>) -> Vec<FieldError> {
         if !spec["ephemeralContainers"].is_null() {
             errors.push(FieldError::forbidden("spec.ephemeralContainers", "cannot be set on create"));
         }
+        errors.extend(gates::creation_errors(spec));
         return errors;
     };
     let mut errors = spec_errors(spec, "spec");
@@ -106,12 +107,7 @@ fn change_errors(spec: &Value, old: &Value) -> Vec<FieldError> {
         let detail = "existing toleration can not be modified except its tolerationSeconds";
         errors.push(FieldError::forbidden("spec.tolerations", detail));
     }
-    let gates = |spec: &Value| spec["schedulingGates"].as_array().cloned().unwrap_or_default();
-    let known = gates(old);
-    for (index, gate) in gates(spec).iter().enumerate().filter(|(_, gate)| !known.contains(gate)) {
-        let detail = format!("only deletion is allowed, but found new scheduling gate '{}'", text(gate, "name"));
-        errors.push(FieldError::forbidden(format!("spec.schedulingGates[{index}].name"), &detail));
-    }
+    errors.extend(gates::added_errors(spec, old));
     if !errors.is_empty() {
         return errors;
     }
@@ -127,7 +123,12 @@ fn change_errors(spec: &Value, old: &Value) -> Vec<FieldError> {
         }
         _ => {}
     }
-    if without_changeable(spec) != without_changeable(old) {
+    let (mut has, mut had) = (without_changeable(spec), without_changeable(old));
+    if gates::is_gated(old) {
+        errors.extend(gates::narrowing_errors(spec, old));
+        (has, had) = (gates::ungated(has), gates::ungated(had));
+    }
+    if has != had {
         errors.push(FieldError::forbidden("spec", FIXED));
     }
     errors
@@ -140,7 +141,7 @@ fn without_changeable(spec: &Value) -> Value {
             container["image"] = Value::Null;
         }
     }
-    for name in ["activeDeadlineSeconds", "schedulingGates", "tolerations"] {
+    for name in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
         spec[name] = Value::Null;
     }
     if spec["terminationGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds < 0) {
@@ -239,6 +240,7 @@ pub(super) fn spec_errors(spec: &Value, path: &str) -> Vec<FieldError> {
     errors.extend(pod_rules::affinity_errors(&spec["affinity"], &at("affinity")));
     let (os, dns) = pod_rules::system_errors(spec, path);
     errors.extend(dns);
+    errors.extend(gates::name_errors(spec, path));
     for (name, check) in
         [("serviceAccountName", names::subdomain as fn(&str) -> Vec<String>), ("nodeName", names::subdomain)]
     {

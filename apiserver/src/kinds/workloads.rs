@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::volumes;
+use super::{gates, volumes};
 
 /// Defaults of a pod that its template does not have.
 pub(super) fn default_pod(object: &mut Value) {
@@ -175,10 +175,8 @@ fn fill(value: &mut Value, fields: &[(&str, Value)]) {
 /// A new pod is pending; its status is the server's.
 pub(super) fn prepare_pod(object: &mut Value) {
     object["status"] = json!({"phase": "Pending", "qosClass": quality(object)});
-    if object["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
-        object["status"]["conditions"] = json!([{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
-            "lastProbeTime": null, "lastTransitionTime": object["metadata"]["creationTimestamp"],
-            "message": "Scheduling is blocked due to non-empty scheduling gates"}]);
+    if gates::is_gated(&object["spec"]) {
+        object["status"]["conditions"] = json!([gates::condition(&object["metadata"]["creationTimestamp"])]);
     }
     if object["spec"]["terminationGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds < 0) {
         object["spec"]["terminationGracePeriodSeconds"] = json!(1);

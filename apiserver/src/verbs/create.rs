@@ -218,13 +218,20 @@ pub fn bind(state: &mut State, call: &Call) -> Outcome<Written> {
         let why = format!("pod {name} is already assigned to node \"{bound}\"");
         return Err(Failure::conflict("", "pods/binding", name, &why));
     }
+    if kinds::gates::is_gated(&live["spec"]) {
+        let why = format!("pod {name} has non-empty .spec.schedulingGates");
+        return Err(Failure::conflict("", "pods/binding", name, &why));
+    }
     let mut object = Value::clone(&live);
     object["spec"]["nodeName"] = json!(node);
     let scheduled =
         json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": state.now()});
-    let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    let others = conditions.into_iter().filter(|condition| condition["type"] != "PodScheduled");
-    object["status"]["conditions"] = others.chain([scheduled]).collect();
+    let mut conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    match conditions.iter_mut().find(|condition| condition["type"] == "PodScheduled") {
+        Some(condition) => *condition = scheduled,
+        None => conditions.push(scheduled),
+    }
+    object["status"]["conditions"] = json!(conditions);
     if !options.dry_run {
         state.put(State::key(&call.resource, call.namespace(), name), object)?;
     }

@@ -191,9 +191,6 @@ fn restore(current: &Value, object: &mut Value) {
         };
     }
     metadata.remove("selfLink");
-    if let Some(prefix) = current["metadata"].get("generateName") {
-        metadata.entry("generateName").or_insert_with(|| prefix.clone());
-    }
 }
 
 /// `PUT namespaces/NAME/finalize`: only the finalizers of the spec change; the last one gone ends the namespace.

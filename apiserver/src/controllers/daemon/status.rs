@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::placement::wish;
 use super::{ByNode, View};
-use crate::controllers::object::{generation, name, number};
+use crate::controllers::object::{counted, generation, name};
 use crate::controllers::pods::{is_ready, until_available};
 
 /// The status that is true now; what the controller does not own is kept.
@@ -27,47 +27,19 @@ pub(super) fn status(set: &Value, nodes: &[Arc<Value>], by_node: &ByNode, view: 
         available += i64::from(view.is_available(pod));
         updated += i64::from(view.is_updated(pod));
     }
-    let mut status = set["status"].clone();
-    if !status.is_object() {
-        status = json!({});
-    }
-    let Some(fields) = status.as_object_mut() else { return status };
-    for (name, count) in [
+    let always = [
         ("desiredNumberScheduled", desired),
         ("currentNumberScheduled", current),
         ("numberMisscheduled", misplaced),
         ("numberReady", ready),
         ("observedGeneration", generation(set)),
-    ] {
-        fields.insert(name.into(), json!(count));
-    }
-    for (name, count) in [
+    ];
+    let counts = [
         ("numberAvailable", available),
         ("numberUnavailable", desired - available),
         ("updatedNumberScheduled", updated),
-    ] {
-        match count {
-            0 => fields.remove(name),
-            count => fields.insert(name.into(), json!(count)),
-        };
-    }
-    status
-}
-
-/// Whether two statuses say the same; an absent number is zero.
-pub(super) fn same(one: &Value, other: &Value) -> bool {
-    [
-        "desiredNumberScheduled",
-        "currentNumberScheduled",
-        "numberMisscheduled",
-        "numberReady",
-        "observedGeneration",
-        "numberAvailable",
-        "numberUnavailable",
-        "updatedNumberScheduled",
-    ]
-    .iter()
-    .all(|name| number(one, &format!("/{name}")) == number(other, &format!("/{name}")))
+    ];
+    counted(&set["status"], &always, &counts)
 }
 
 /// When the first pod that is ready becomes available.

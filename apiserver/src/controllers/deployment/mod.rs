@@ -8,63 +8,47 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::Context;
-use super::cache::{Cache, Change, Key};
-use super::client::{Client, DeleteOptions, Refused};
-use super::events::Recorder;
+use super::cache::{Change, Key};
+use super::client::{DeleteOptions, Refused};
+use super::context::{Context, Controller, Tools};
 use super::kind::{DEPLOYMENTS, PODS, REPLICA_SETS};
-use super::object::{
-    annotation, controller_of, generation, is_terminating, labels, name, namespace, number, selects, set_entry, uid,
-};
-use super::pods::{claim, is_finished, owner_of};
-use super::queue::Queue;
-use crate::clock::{Clock, seconds};
+use super::object::{annotation, generation, is_terminating, name, number, set_entry, uid};
+use super::pods::{is_finished, owner_of, owners};
+use crate::clock::seconds;
 use math::{DESIRED, MOST, by_age, max_surge, replicas, total};
 
 pub(super) fn start(context: &mut Context) {
-    let queue = Queue::new();
-    context.subscribe(&queue, note);
-    let client = context.client("deployment-controller");
-    let controller = Arc::new(Controller {
-        recorder: context.recorder("deployment-controller", &client),
-        client,
-        cache: Arc::clone(&context.cache),
-        clock: Arc::clone(&context.clock),
-        queue: Arc::clone(&queue),
-    });
-    context.work("deployment", &queue, move |key: Key| {
-        let controller = Arc::clone(&controller);
-        async move { controller.reconcile(&key).await }
-    });
+    context.run("deployment", Deployments(context.tools("deployment-controller", "deployment-controller")));
 }
 
-fn note(cache: &Cache, queue: &Queue<Key>, change: &Change) {
-    if change.is(&DEPLOYMENTS) {
-        queue.add(Key::of(change.object()));
-    } else if change.is(&REPLICA_SETS) {
-        for set in change.both() {
-            if controller_of(set).is_some() {
-                queue.extend(owner_of(cache, &DEPLOYMENTS, set).map(|owner| Key::of(&owner)));
-            } else {
-                let all = cache.list(&DEPLOYMENTS, namespace(set)).into_iter();
-                let wanting = all.filter(|owner| selects(&owner["spec"]["selector"], labels(set)));
-                queue.extend(wanting.map(|owner| Key::of(&owner)));
-            }
-        }
-    } else if change.is(&PODS) && (change.after.is_none() || is_finished(change.object())) {
-        // One that recreates its pods waits for the last old one to end.
-        let set = owner_of(cache, &REPLICA_SETS, change.object());
-        let owner = set.and_then(|set| owner_of(cache, &DEPLOYMENTS, &set));
-        queue.extend(owner.filter(|owner| !math::is_rolling(owner)).map(|owner| Key::of(&owner)));
+struct Deployments(Tools<Key>);
+
+impl Controller for Deployments {
+    type Key = Key;
+
+    fn tools(&self) -> &Tools<Key> {
+        &self.0
     }
-}
 
-struct Controller {
-    client: Client,
-    recorder: Recorder,
-    cache: Arc<Cache>,
-    clock: Arc<dyn Clock>,
-    queue: Arc<Queue<Key>>,
+    fn note(&self, change: &Change) {
+        let Tools { cache, queue, .. } = &self.0;
+        if change.is(&DEPLOYMENTS) {
+            queue.add(Key::of(change.object()));
+        } else if change.is(&REPLICA_SETS) {
+            queue.extend(owners(cache, &DEPLOYMENTS, change));
+        } else if change.is(&PODS) && (change.after.is_none() || is_finished(change.object())) {
+            // One that recreates its pods waits for the last old one to end.
+            let set = owner_of(cache, &REPLICA_SETS, change.object());
+            let owner = set.and_then(|set| owner_of(cache, &DEPLOYMENTS, &set));
+            queue.extend(owner.filter(|owner| !math::is_rolling(owner)).map(|owner| Key::of(&owner)));
+        }
+    }
+
+    async fn reconcile(&self, key: Key) -> Result<(), Refused> {
+        let Some(deployment) = self.0.cache.get(&DEPLOYMENTS, &key.namespace, &key.name) else { return Ok(()) };
+        let own = self.0.claim((&DEPLOYMENTS, &deployment), &REPLICA_SETS, |_| true).await?;
+        Rollout { tools: &self.0, deployment: Value::clone(&deployment) }.run(own).await
+    }
 }
 
 /// The sets of one Deployment.
@@ -89,18 +73,8 @@ impl Sets {
 
 /// One look at one Deployment, which changes on the way as its status is written.
 struct Rollout<'a> {
-    controller: &'a Controller,
+    tools: &'a Tools<Key>,
     deployment: Value,
-}
-
-impl Controller {
-    async fn reconcile(&self, key: &Key) -> Result<(), Refused> {
-        let Some(deployment) = self.cache.get(&DEPLOYMENTS, &key.namespace, &key.name) else { return Ok(()) };
-        let owner = (&DEPLOYMENTS, &*deployment);
-        let selector = &deployment["spec"]["selector"];
-        let own = claim(&self.client, &self.cache, owner, &REPLICA_SETS, selector, |_| true).await?;
-        Rollout { controller: self, deployment: Value::clone(&deployment) }.run(own).await
-    }
 }
 
 impl Rollout<'_> {
@@ -182,7 +156,7 @@ impl Rollout<'_> {
     }
 
     fn old_pods_run(&self, sets: &Sets) -> bool {
-        let cache = &self.controller.cache;
+        let cache = &self.tools.cache;
         let pods = sets.old.iter().flat_map(|set| cache.dependents(uid(set)));
         pods.into_iter().any(|(kind, pod)| kind == PODS && !is_finished(&pod))
     }
@@ -231,7 +205,7 @@ impl Rollout<'_> {
         if scaled == **set {
             return Ok(());
         }
-        let scaled = self.controller.client.update(&REPLICA_SETS, "", &scaled).await?;
+        let scaled = self.tools.client.update(&REPLICA_SETS, "", &scaled).await?;
         if size != old {
             self.say_scaled(name(set), old, size);
         }
@@ -242,7 +216,7 @@ impl Rollout<'_> {
     fn say_scaled(&self, set: &str, from: i64, to: i64) {
         let direction = if to > from { "up" } else { "down" };
         let message = format!("Scaled {direction} replica set {set} from {from} to {to}");
-        self.controller.recorder.say(&DEPLOYMENTS, &self.deployment, "Normal", "ScalingReplicaSet", message);
+        self.tools.recorder.say(&DEPLOYMENTS, &self.deployment, "Normal", "ScalingReplicaSet", message);
     }
 
     /// Deletes the oldest sets without pods, beyond the limit.
@@ -254,19 +228,19 @@ impl Rollout<'_> {
         for set in &old[..surplus] {
             let settled = generation(set) <= number(set, "/status/observedGeneration");
             if settled && replicas(set) == 0 && number(set, "/status/replicas") == 0 {
-                self.controller.client.delete(&REPLICA_SETS, set, &DeleteOptions::default()).await?;
+                self.tools.client.delete(&REPLICA_SETS, set, &DeleteOptions::default()).await?;
             }
         }
         Ok(())
     }
 
     fn now(&self) -> String {
-        seconds(self.controller.clock.now())
+        seconds(self.tools.clock.now())
     }
 
     /// Writes the Deployment with its present status and annotations; goes on with what the server answers.
     async fn write(&mut self) -> Result<(), Refused> {
-        let written = self.controller.client.update(&DEPLOYMENTS, "status", &self.deployment).await?;
+        let written = self.tools.client.update(&DEPLOYMENTS, "status", &self.deployment).await?;
         self.deployment = Value::clone(&written);
         Ok(())
     }

@@ -94,7 +94,7 @@ impl Rollout<'_> {
         }
         let set = match wanted == *set {
             true => set,
-            false => self.controller.client.update(&REPLICA_SETS, "", &wanted).await?,
+            false => self.tools.client.update(&REPLICA_SETS, "", &wanted).await?,
         };
         let numbered = self.take_revision(annotation(&set, REVISION).unwrap_or_default());
         let found = status::condition(&self.deployment, "Progressing").is_none() && self.has_deadline();
@@ -119,7 +119,7 @@ impl Rollout<'_> {
 
     async fn make(&mut self, sets: &Sets, revision: i64) -> Result<Arc<Value>, Refused> {
         let wanted = self.fresh_set(sets, revision);
-        let made = self.controller.client.create(&REPLICA_SETS, &wanted).await;
+        let made = self.tools.client.create(&REPLICA_SETS, &wanted).await;
         let set = match made {
             Ok(set) => {
                 let size = replicas(&set);
@@ -136,7 +136,7 @@ impl Rollout<'_> {
                     self.set_condition("Progressing", "False", "ReplicaSetCreateError", &message);
                     self.write().await?;
                 }
-                let (recorder, owner) = (&self.controller.recorder, &self.deployment);
+                let (recorder, owner) = (&self.tools.recorder, &self.deployment);
                 recorder.say(&DEPLOYMENTS, owner, "Warning", "ReplicaSetCreateError", message);
                 return Err(refused);
             }
@@ -181,7 +181,7 @@ impl Rollout<'_> {
 
     /// The name is taken: by our own set, which we did not know yet, or by another template with the same hash.
     async fn resolve(&mut self, wanted: &Value, refused: Refused) -> Result<Arc<Value>, Refused> {
-        let found = self.controller.client.get(&REPLICA_SETS, namespace(wanted), name(wanted)).await?;
+        let found = self.tools.client.get(&REPLICA_SETS, namespace(wanted), name(wanted)).await?;
         if is_controlled_by(&found, &self.deployment) && same_template(&self.deployment, &found) {
             return Ok(Arc::new(found));
         }

@@ -207,7 +207,7 @@ impl Rollout<'_> {
         }
         let since: Timestamp = text(progressing, "/lastUpdateTime").parse().ok()?;
         let limit = self.deployment["spec"]["progressDeadlineSeconds"].as_u64()?;
-        let age = Duration::try_from(self.controller.clock.now().duration_since(since)).unwrap_or_default();
+        let age = Duration::try_from(self.tools.clock.now().duration_since(since)).unwrap_or_default();
         Some(Duration::from_secs(limit).saturating_sub(age))
     }
 
@@ -217,7 +217,7 @@ impl Rollout<'_> {
             return;
         }
         if let Some(wait) = self.overdue().filter(|wait| !wait.is_zero()) {
-            self.controller.queue.add_after(Key::of(&self.deployment), wait + Duration::from_secs(1));
+            self.tools.queue.add_after(Key::of(&self.deployment), wait + Duration::from_secs(1));
         }
     }
 

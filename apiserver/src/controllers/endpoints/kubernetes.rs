@@ -1,41 +1,50 @@
 //! The endpoints of the service `kubernetes`: where this server is. A real server writes them itself.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use crate::auth::User;
-use crate::controllers::Context;
-use crate::controllers::cache::Cache;
-use crate::controllers::client::{Client, Refused};
+use crate::controllers::cache::Change;
+use crate::controllers::client::Refused;
+use crate::controllers::context::{Context, Controller, Tools};
 use crate::controllers::kind::{ENDPOINT_SLICES, ENDPOINTS, Kind};
 use crate::controllers::object::{name, namespace};
-use crate::controllers::queue::Queue;
 
 const NAME: &str = "kubernetes";
 const SPACE: &str = "default";
 
 pub(super) fn start(context: &mut Context) {
     let Some(address) = context.options.api_endpoint else { return };
-    let queue = Queue::new();
-    queue.add(());
-    context.subscribe(&queue, |_, queue, change| {
+    let tools = context.tools_of(context.client_of("kube-apiserver", User::admin()), "kube-apiserver");
+    tools.queue.add(());
+    context.run("kubernetes-service", Own { tools, address });
+}
+
+struct Own {
+    tools: Tools<()>,
+    address: SocketAddr,
+}
+
+impl Controller for Own {
+    type Key = ();
+
+    fn tools(&self) -> &Tools<()> {
+        &self.tools
+    }
+
+    fn note(&self, change: &Change) {
         let object = change.object();
         let ours = change.is(&ENDPOINTS) || change.is(&ENDPOINT_SLICES);
         if ours && name(object) == NAME && namespace(object) == SPACE {
-            queue.add(());
+            self.tools.queue.add(());
         }
-    });
-    let cache = Arc::clone(&context.cache);
-    let client = context.client_of("kube-apiserver", User::admin());
-    context.work("kubernetes-service", &queue, move |()| {
-        let (client, cache) = (client.clone(), Arc::clone(&cache));
-        async move {
-            keep(&client, &cache, &ENDPOINTS, &endpoints(address), "subsets").await?;
-            keep(&client, &cache, &ENDPOINT_SLICES, &slice(address), "endpoints").await
-        }
-    });
+    }
+
+    async fn reconcile(&self, (): ()) -> Result<(), Refused> {
+        keep(&self.tools, &ENDPOINTS, &endpoints(self.address), "subsets").await?;
+        keep(&self.tools, &ENDPOINT_SLICES, &slice(self.address), "endpoints").await
+    }
 }
 
 fn endpoints(address: SocketAddr) -> Value {
@@ -59,7 +68,8 @@ fn slice(address: SocketAddr) -> Value {
     })
 }
 
-async fn keep(client: &Client, cache: &Cache, kind: &Kind, wanted: &Value, part: &str) -> Result<(), Refused> {
+async fn keep(tools: &Tools<()>, kind: &Kind, wanted: &Value, part: &str) -> Result<(), Refused> {
+    let Tools { client, cache, .. } = tools;
     match cache.get(kind, SPACE, NAME) {
         None => client.create(kind, wanted).await.map(drop),
         Some(held) if held[part] == wanted[part] && (part == "subsets" || held["ports"] == wanted["ports"]) => Ok(()),

@@ -46,7 +46,7 @@ type Address = (IpAddr, String, bool);
 fn subsets(service: &Value, pods: &[Arc<Value>]) -> (Vec<Value>, bool) {
     let publish = service["spec"]["publishNotReadyAddresses"] == true;
     let family = service["spec"]["ipFamilies"][0].as_str().unwrap_or("IPv4");
-    let mut by_port: BTreeMap<Option<(usize, String)>, BTreeSet<Address>> = BTreeMap::new();
+    let mut by_port: BTreeMap<Option<String>, BTreeSet<Address>> = BTreeMap::new();
     let mut seen = 0;
     for pod in pods.iter().filter(|pod| pod::may_serve(pod, publish)) {
         let Some(ip) = pod::address(pod, family).and_then(|ip| ip.parse().ok()) else { continue };
@@ -62,13 +62,13 @@ fn subsets(service: &Value, pods: &[Arc<Value>]) -> (Vec<Value>, bool) {
         if list(service, "/spec/ports").is_empty() && is_headless(service) {
             by_port.entry(None).or_default().insert(address.clone());
         }
-        for (index, port) in pod::ports(service, pod).into_iter().enumerate() {
-            by_port.entry(Some((index, shown(port).to_string()))).or_default().insert(address.clone());
+        for port in pod::ports(service, pod) {
+            by_port.entry(Some(shown(port).to_string())).or_default().insert(address.clone());
         }
     }
     let mut by_addresses: BTreeMap<BTreeSet<Address>, Vec<Value>> = BTreeMap::new();
     for (port, addresses) in by_port {
-        let port = port.and_then(|(_, text)| serde_json::from_str(&text).ok());
+        let port = port.and_then(|text| serde_json::from_str(&text).ok());
         by_addresses.entry(addresses).or_default().extend(port);
     }
     (by_addresses.into_iter().map(|(addresses, ports)| subset(&addresses, ports)).collect(), seen > MOST)

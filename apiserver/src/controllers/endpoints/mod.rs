@@ -12,14 +12,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
-use super::Context;
-use super::cache::{Cache, Change, Key};
-use super::client::{Client, DeleteOptions, Refused};
+use super::cache::{Change, Key};
+use super::client::{DeleteOptions, Refused};
+use super::context::{Context, Controller, Tools};
 use super::kind::{ENDPOINT_SLICES, ENDPOINTS, NODES, PODS, SERVICES};
 use super::object::{
     condition_status, is_terminating, label, labels, list, name, namespace, selects, set_entry, text, uid,
 };
-use super::queue::Queue;
 use slices::{MANAGED_BY, SERVICE_NAME};
 use trigger::Known;
 
@@ -28,9 +27,14 @@ const HEADLESS: &str = "service.kubernetes.io/headless";
 
 pub(super) fn start(context: &mut Context) {
     kubernetes::start(context);
-    begin(context, Duty::Slices, "endpointslice", "endpointslice-controller");
-    begin(context, Duty::Legacy, "endpoints", "endpoint-controller");
-    begin(context, Duty::Mirror, "endpointslicemirroring", "endpointslicemirroring-controller");
+    for (duty, name, user) in [
+        (Duty::Slices, "endpointslice", "endpointslice-controller"),
+        (Duty::Legacy, "endpoints", "endpoint-controller"),
+        (Duty::Mirror, "endpointslicemirroring", "endpointslicemirroring-controller"),
+    ] {
+        let tools = context.tools(user, name);
+        context.run(name, Keeper { tools, duty, known: Mutex::default() });
+    }
 }
 
 /// What is kept for a service.
@@ -42,58 +46,6 @@ enum Duty {
     Legacy,
     /// Slices of the Endpoints that somebody else has written.
     Mirror,
-}
-
-fn begin(context: &mut Context, duty: Duty, controller: &'static str, user: &str) {
-    let queue = Queue::new();
-    context.subscribe(&queue, move |cache, queue, change| note(cache, queue, change, duty));
-    let keeper =
-        Arc::new(Keeper { client: context.client(user), cache: Arc::clone(&context.cache), known: Mutex::default() });
-    context.work(controller, &queue, move |key: Key| {
-        let keeper = Arc::clone(&keeper);
-        async move {
-            match duty {
-                Duty::Slices => keeper.slices(&key).await,
-                Duty::Legacy => keeper.legacy(&key).await,
-                Duty::Mirror => keeper.mirror(&key).await,
-            }
-        }
-    });
-}
-
-fn note(cache: &Cache, queue: &Queue<Key>, change: &Change, duty: Duty) {
-    let object = change.object();
-    let manager = if duty == Duty::Mirror { mirror::MANAGER } else { slices::MANAGER };
-    if change.is(&SERVICES) || (change.is(&ENDPOINTS) && duty == Duty::Mirror) {
-        queue.add(Key::of(object));
-    } else if change.is(&ENDPOINTS) && duty == Duty::Legacy {
-        // What others write into them is only made good when something else changes.
-        if change.after.is_none() {
-            queue.add(Key::of(object));
-        }
-    } else if change.is(&ENDPOINT_SLICES) && duty != Duty::Legacy {
-        if label(object, MANAGED_BY) == Some(manager)
-            && let Some(service) = label(object, SERVICE_NAME)
-        {
-            queue.add(Key::new(namespace(object), service));
-        }
-    } else if change.is(&PODS) && duty != Duty::Mirror {
-        if pod::view_of(change.before.as_deref()) == pod::view_of(change.after.as_deref()) {
-            return;
-        }
-        for service in cache.list(&SERVICES, namespace(object)) {
-            if change.both().any(|pod| wants(&service, pod)) {
-                queue.add(Key::of(&service));
-            }
-        }
-    } else if change.is(&NODES) && duty == Duty::Slices && slices::node_changed(change) {
-        let bound = cache.pods_on(name(object));
-        for service in cache.list(&SERVICES, "") {
-            if bound.iter().any(|pod| wants(&service, pod)) {
-                queue.add(Key::of(&service));
-            }
-        }
-    }
 }
 
 /// Whether the service has a selector and it selects the pod.
@@ -127,16 +79,68 @@ fn copied_labels(service: &Value, own: &[&str]) -> Value {
 }
 
 struct Keeper {
-    client: Client,
-    cache: Arc<Cache>,
+    tools: Tools<Key>,
+    duty: Duty,
     known: Mutex<HashMap<Key, Known>>,
+}
+
+impl Controller for Keeper {
+    type Key = Key;
+
+    fn tools(&self) -> &Tools<Key> {
+        &self.tools
+    }
+
+    fn note(&self, change: &Change) {
+        let (Tools { cache, queue, .. }, duty) = (&self.tools, self.duty);
+        let object = change.object();
+        let manager = if duty == Duty::Mirror { mirror::MANAGER } else { slices::MANAGER };
+        if change.is(&SERVICES) || (change.is(&ENDPOINTS) && duty == Duty::Mirror) {
+            queue.add(Key::of(object));
+        } else if change.is(&ENDPOINTS) && duty == Duty::Legacy {
+            // What others write into them is only made good when something else changes.
+            if change.after.is_none() {
+                queue.add(Key::of(object));
+            }
+        } else if change.is(&ENDPOINT_SLICES) && duty != Duty::Legacy {
+            if label(object, MANAGED_BY) == Some(manager)
+                && let Some(service) = label(object, SERVICE_NAME)
+            {
+                queue.add(Key::new(namespace(object), service));
+            }
+        } else if change.is(&PODS) && duty != Duty::Mirror {
+            if pod::view_of(change.before.as_deref()) == pod::view_of(change.after.as_deref()) {
+                return;
+            }
+            for service in cache.list(&SERVICES, namespace(object)) {
+                if change.both().any(|pod| wants(&service, pod)) {
+                    queue.add(Key::of(&service));
+                }
+            }
+        } else if change.is(&NODES) && duty == Duty::Slices && slices::node_changed(change) {
+            let bound = cache.pods_on(name(object));
+            for service in cache.list(&SERVICES, "") {
+                if bound.iter().any(|pod| wants(&service, pod)) {
+                    queue.add(Key::of(&service));
+                }
+            }
+        }
+    }
+
+    async fn reconcile(&self, key: Key) -> Result<(), Refused> {
+        match self.duty {
+            Duty::Slices => self.slices(&key).await,
+            Duty::Legacy => self.legacy(&key).await,
+            Duty::Mirror => self.mirror(&key).await,
+        }
+    }
 }
 
 impl Keeper {
     /// The service, and the pods it selects; nothing if its endpoints are not ours.
     fn service(&self, key: &Key) -> Option<(Arc<Value>, Vec<Arc<Value>>)> {
-        let service = self.cache.get(&SERVICES, &key.namespace, &key.name)?;
-        let pods = self.cache.list(&PODS, &key.namespace);
+        let service = self.tools.cache.get(&SERVICES, &key.namespace, &key.name)?;
+        let pods = self.tools.cache.list(&PODS, &key.namespace);
         let selected = pods.into_iter().filter(|pod| wants(&service, pod)).collect();
         has_selector(&service).then_some((service, selected))
     }
@@ -158,21 +162,21 @@ impl Keeper {
         };
         let existing = self.existing(key, slices::MANAGER);
         let trigger = self.trigger(key, &service, &pods);
-        let cache = Arc::clone(&self.cache);
+        let cache = Arc::clone(&self.tools.cache);
         let plan = slices::plan(&service, &pods, &existing, |node| cache.get(&NODES, "", node));
         self.carry_out(plan, trigger.as_deref()).await
     }
 
     async fn mirror(&self, key: &Key) -> Result<(), Refused> {
-        let service = self.cache.get(&SERVICES, &key.namespace, &key.name);
+        let service = self.tools.cache.get(&SERVICES, &key.namespace, &key.name);
         let unselected = service.is_some_and(|service| service["spec"]["selector"].is_null());
-        let endpoints = self.cache.get(&ENDPOINTS, &key.namespace, &key.name).filter(|_| unselected);
+        let endpoints = self.tools.cache.get(&ENDPOINTS, &key.namespace, &key.name).filter(|_| unselected);
         self.carry_out(mirror::plan(endpoints.as_deref(), &self.existing(key, mirror::MANAGER)), None).await
     }
 
     /// The slices of a service that a controller has made.
     fn existing(&self, key: &Key, manager: &str) -> Vec<Arc<Value>> {
-        let slices = self.cache.list(&ENDPOINT_SLICES, &key.namespace).into_iter();
+        let slices = self.tools.cache.list(&ENDPOINT_SLICES, &key.namespace).into_iter();
         slices
             .filter(|slice| label(slice, SERVICE_NAME) == Some(&key.name))
             .filter(|slice| label(slice, MANAGED_BY) == Some(manager) && !is_terminating(slice))
@@ -182,29 +186,29 @@ impl Keeper {
     async fn carry_out(&self, plan: slices::Plan, trigger: Option<&str>) -> Result<(), Refused> {
         for mut slice in plan.create {
             set_trigger(&mut slice, trigger);
-            match self.client.create(&ENDPOINT_SLICES, &slice).await {
+            match self.tools.client.create(&ENDPOINT_SLICES, &slice).await {
                 Err(refused) if refused.is_namespace_terminating() => return Ok(()),
                 other => other.map(drop)?,
             }
         }
         for mut slice in plan.update {
             set_trigger(&mut slice, trigger);
-            self.client.update(&ENDPOINT_SLICES, "", &slice).await?;
+            self.tools.client.update(&ENDPOINT_SLICES, "", &slice).await?;
         }
         for slice in plan.delete {
-            self.client.delete(&ENDPOINT_SLICES, &slice, &DeleteOptions::default()).await?;
+            self.tools.client.delete(&ENDPOINT_SLICES, &slice, &DeleteOptions::default()).await?;
         }
         Ok(())
     }
 
     async fn legacy(&self, key: &Key) -> Result<(), Refused> {
-        let held = self.cache.get(&ENDPOINTS, &key.namespace, &key.name);
+        let held = self.tools.cache.get(&ENDPOINTS, &key.namespace, &key.name);
         let Some((service, pods)) = self.service(key) else {
             self.forget(key);
             // Those of a service without selector are somebody else's; with the service all of them go.
-            let orphan = self.cache.get(&SERVICES, &key.namespace, &key.name).is_none();
+            let orphan = self.tools.cache.get(&SERVICES, &key.namespace, &key.name).is_none();
             return match held.filter(|_| orphan) {
-                Some(held) => self.client.delete(&ENDPOINTS, &held, &DeleteOptions::default()).await,
+                Some(held) => self.tools.client.delete(&ENDPOINTS, &held, &DeleteOptions::default()).await,
                 None => Ok(()),
             };
         };
@@ -212,8 +216,8 @@ impl Keeper {
         let Some(mut wanted) = legacy::wanted(&service, &pods, held.as_deref()) else { return Ok(()) };
         set_trigger(&mut wanted, trigger.as_deref());
         let done = match held {
-            Some(_) => self.client.update(&ENDPOINTS, "", &wanted).await,
-            None => self.client.create(&ENDPOINTS, &wanted).await,
+            Some(_) => self.tools.client.update(&ENDPOINTS, "", &wanted).await,
+            None => self.tools.client.create(&ENDPOINTS, &wanted).await,
         };
         match done {
             Err(refused) if refused.is_namespace_terminating() => Ok(()),

@@ -8,13 +8,11 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::Context;
-use super::cache::{Cache, Change};
-use super::client::{Client, DeleteOptions, PatchType, Refused};
-use super::events::Recorder;
+use super::cache::Change;
+use super::client::{DeleteOptions, PatchType, Refused};
+use super::context::{Context, Controller, Tools, work};
 use super::kind::Kind;
 use super::object::{is_terminating, list, name, namespace, revision, text, uid};
-use super::queue::Queue;
 pub(super) use monitors::discover;
 use owners::{Standing, blocks, has_finalizer, without_owners};
 
@@ -22,16 +20,9 @@ const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 
 pub(super) fn start(context: &mut Context) {
-    let queue = Queue::new();
-    context.subscribe(&queue, note);
-    let client = context.client("generic-garbage-collector");
-    let first = monitors::start(context, &client);
-    let collector = Arc::new(Collector {
-        recorder: context.recorder("garbage-collector-controller", &client),
-        client,
-        cache: Arc::clone(&context.cache),
-        queue: Arc::clone(&queue),
-    });
+    let tools: Tools<String> = context.tools("generic-garbage-collector", "garbage-collector-controller");
+    let first = monitors::start(context, &tools.client);
+    let collector = context.listen(Collector(tools));
     let cache = Arc::clone(&context.cache);
     context.tasks.spawn(async move {
         // Before everything is known nothing looks as if it had no owner.
@@ -39,12 +30,7 @@ pub(super) fn start(context: &mut Context) {
             return;
         }
         cache.synced(&cache.kinds()).await;
-        queue
-            .work("garbage-collector", move |uid: String| {
-                let collector = Arc::clone(&collector);
-                async move { collector.reconcile(&uid).await }
-            })
-            .await;
+        work("garbage-collector", collector).await;
     });
 }
 
@@ -52,40 +38,43 @@ fn owner_uids(object: &Value) -> impl Iterator<Item = &str> {
     list(object, "/metadata/ownerReferences").iter().filter_map(|owner| owner["uid"].as_str())
 }
 
-/// An object with owners may have lost them; one that is being deleted may have dependents; and whoever waits for a
-/// dependent looks again when that changes.
-fn note(cache: &Cache, queue: &Queue<String>, change: &Change) {
-    let object = change.object();
-    let owned = |object: &Arc<Value>| object["metadata"]["ownerReferences"].clone();
-    match &change.after {
-        None => queue.add(uid(object).to_owned()),
-        Some(after) => {
-            let news = change.before.as_ref().map(owned) != Some(owned(after));
-            let ending = is_terminating(after) && !list(after, "/metadata/finalizers").is_empty();
-            if ending || (news && !list(after, "/metadata/ownerReferences").is_empty()) {
-                queue.add(uid(after).to_owned());
+struct Collector(Tools<String>);
+
+impl Controller for Collector {
+    type Key = String;
+
+    fn tools(&self) -> &Tools<String> {
+        &self.0
+    }
+
+    fn note(&self, change: &Change) {
+        // An object with owners may have lost them; one that is being deleted may have dependents; and whoever waits for a
+        // dependent looks again when that changes.
+        let Tools { cache, queue, .. } = &self.0;
+        let object = change.object();
+        let owned = |object: &Arc<Value>| object["metadata"]["ownerReferences"].clone();
+        match &change.after {
+            None => queue.add(uid(object).to_owned()),
+            Some(after) => {
+                let news = change.before.as_ref().map(owned) != Some(owned(after));
+                let ending = is_terminating(after) && !list(after, "/metadata/finalizers").is_empty();
+                if ending || (news && !list(after, "/metadata/ownerReferences").is_empty()) {
+                    queue.add(uid(after).to_owned());
+                }
+            }
+        }
+        for owner in change.both().flat_map(|object| owner_uids(object)) {
+            if cache.by_uid(owner).is_some_and(|(_, owner)| is_terminating(&owner) && has_finalizer(&owner, FOREGROUND))
+            {
+                queue.add(owner.to_owned());
             }
         }
     }
-    for owner in change.both().flat_map(|object| owner_uids(object)) {
-        if cache.by_uid(owner).is_some_and(|(_, owner)| is_terminating(&owner) && has_finalizer(&owner, FOREGROUND)) {
-            queue.add(owner.to_owned());
-        }
-    }
-}
 
-struct Collector {
-    client: Client,
-    recorder: Recorder,
-    cache: Arc<Cache>,
-    queue: Arc<Queue<String>>,
-}
-
-impl Collector {
-    async fn reconcile(&self, id: &str) -> Result<(), Refused> {
-        let Some((kind, object)) = self.cache.by_uid(id) else {
-            let dependents = self.cache.dependents(id);
-            self.queue.extend(dependents.iter().map(|(_, dependent)| uid(dependent).to_owned()));
+    async fn reconcile(&self, id: String) -> Result<(), Refused> {
+        let Some((kind, object)) = self.0.cache.by_uid(&id) else {
+            let dependents = self.0.cache.dependents(&id);
+            self.0.queue.extend(dependents.iter().map(|(_, dependent)| uid(dependent).to_owned()));
             return Ok(());
         };
         if !is_terminating(&object) {
@@ -96,19 +85,21 @@ impl Collector {
         }
         // A kind whose objects are not known yet may have dependents, too.
         if has_finalizer(&object, ORPHAN) {
-            self.cache.synced(&self.cache.kinds()).await;
+            self.0.cache.synced(&self.0.cache.kinds()).await;
             self.orphan(&kind, &object).await
         } else if has_finalizer(&object, FOREGROUND) {
-            self.cache.synced(&self.cache.kinds()).await;
+            self.0.cache.synced(&self.0.cache.kinds()).await;
             self.wait_for_dependents(&kind, &object).await
         } else {
             Ok(())
         }
     }
+}
 
+impl Collector {
     /// Deletes an object that nobody owns any more.
     async fn judge(&self, kind: &Kind, object: &Value) -> Result<(), Refused> {
-        let live = match self.client.get(kind, namespace(object), name(object)).await {
+        let live = match self.0.client.get(kind, namespace(object), name(object)).await {
             Ok(live) if uid(&live) == uid(object) => live,
             Ok(_) => return Ok(()),
             Err(refused) if refused.is_not_found() => return Ok(()),
@@ -131,7 +122,7 @@ impl Collector {
                 false => self.drop_owners(kind, &live, &useless).await,
             };
         }
-        let dependents = self.cache.dependents(uid(object));
+        let dependents = self.0.cache.dependents(uid(object));
         let policy = if waiting && !dependents.is_empty() {
             // In a circle each would wait for the other.
             let circular = |(_, other): &(Kind, Arc<Value>)| is_terminating(other) && has_finalizer(other, FOREGROUND);
@@ -147,11 +138,11 @@ impl Collector {
             "Background"
         };
         let options = DeleteOptions { policy, uid: uid(&live).to_owned(), ..DeleteOptions::default() };
-        self.client.delete(kind, &live, &options).await
+        self.0.client.delete(kind, &live, &options).await
     }
 
     async fn standing(&self, kind: &Kind, object: &Value, reference: &Value) -> Result<Standing, Refused> {
-        if let Some((owner_kind, owner)) = self.cache.by_uid(text(reference, "/uid"))
+        if let Some((owner_kind, owner)) = self.0.cache.by_uid(text(reference, "/uid"))
             && owners::is_named(reference, &owner_kind, &owner)
         {
             if !owner_kind.namespaced || namespace(object) == namespace(&owner) {
@@ -163,7 +154,7 @@ impl Collector {
         }
         let (group, version) =
             text(reference, "/apiVersion").rsplit_once('/').unwrap_or(("", text(reference, "/apiVersion")));
-        let kinds = self.cache.kinds();
+        let kinds = self.0.cache.kinds();
         let found = kinds.into_iter().find(|kind| kind.group == group && kind.name == text(reference, "/kind"));
         // Of a kind that is not served nothing is known, and nothing is deleted for it.
         let Some(mut owner_kind) = found else { return Ok(Standing::Solid) };
@@ -173,7 +164,7 @@ impl Collector {
             return Ok(Standing::Solid);
         }
         let space = if owner_kind.namespaced { namespace(object) } else { "" };
-        match self.client.get(&owner_kind, space, text(reference, "/name")).await {
+        match self.0.client.get(&owner_kind, space, text(reference, "/name")).await {
             Ok(owner) if reference["uid"] == uid(&owner) => Ok(owners::standing(&owner)),
             Ok(_) => Ok(Standing::Gone),
             Err(refused) if refused.is_not_found() => Ok(Standing::Gone),
@@ -189,19 +180,19 @@ impl Collector {
         let message = format!(
             "ownerRef [{version}/{name}, namespace: {space}, name: {owner}, uid: {uid}] does not exist in namespace {space:?}"
         );
-        self.recorder.say(kind, object, "Warning", "OwnerRefInvalidNamespace", message);
+        self.0.recorder.say(kind, object, "Warning", "OwnerRefInvalidNamespace", message);
     }
 
     async fn drop_owners(&self, kind: &Kind, object: &Value, uids: &[String]) -> Result<(), Refused> {
         let gone: Vec<Value> = uids.iter().map(|uid| json!({"$patch": "delete", "uid": uid})).collect();
         let patch = json!({"metadata": {"uid": uid(object), "ownerReferences": gone}});
-        let done = match self.client.patch(kind, object, "", PatchType::Strategic, &patch).await {
+        let done = match self.0.client.patch(kind, object, "", PatchType::Strategic, &patch).await {
             // Custom resources have no merge keys.
             Err(refused) if refused.code == 415 => {
-                let live = self.client.get(kind, namespace(object), name(object)).await?;
+                let live = self.0.client.get(kind, namespace(object), name(object)).await?;
                 let rest = without_owners(&live, uids);
                 let patch = json!({"metadata": {"resourceVersion": revision(&live), "ownerReferences": rest}});
-                self.client.patch(kind, object, "", PatchType::Merge, &patch).await
+                self.0.client.patch(kind, object, "", PatchType::Merge, &patch).await
             }
             other => other,
         };
@@ -217,12 +208,12 @@ impl Collector {
             reference["blockOwnerDeletion"] = json!(false);
         }
         let patch = json!({"metadata": {"resourceVersion": revision(object), "ownerReferences": references}});
-        self.client.patch(kind, object, "", PatchType::Merge, &patch).await.map(drop)
+        self.0.client.patch(kind, object, "", PatchType::Merge, &patch).await.map(drop)
     }
 
     /// Frees all dependents, then lets the object go.
     async fn orphan(&self, kind: &Kind, object: &Value) -> Result<(), Refused> {
-        for (dependent_kind, dependent) in self.cache.dependents(uid(object)) {
+        for (dependent_kind, dependent) in self.0.cache.dependents(uid(object)) {
             self.drop_owners(&dependent_kind, &dependent, &[uid(object).to_owned()]).await?;
         }
         self.remove_finalizer(kind, object, ORPHAN).await
@@ -230,18 +221,18 @@ impl Collector {
 
     /// Lets the object go when no dependent blocks it; else sees to the dependents.
     async fn wait_for_dependents(&self, kind: &Kind, object: &Value) -> Result<(), Refused> {
-        let dependents = self.cache.dependents(uid(object));
+        let dependents = self.0.cache.dependents(uid(object));
         if !dependents.iter().any(|(_, dependent)| blocks(dependent, uid(object))) {
             return self.remove_finalizer(kind, object, FOREGROUND).await;
         }
         for (_, dependent) in dependents.iter().filter(|(_, dependent)| !is_terminating(dependent)) {
-            self.queue.add(uid(dependent).to_owned());
+            self.0.queue.add(uid(dependent).to_owned());
         }
         Ok(())
     }
 
     async fn remove_finalizer(&self, kind: &Kind, object: &Value, finalizer: &str) -> Result<(), Refused> {
-        let live = match self.client.get(kind, namespace(object), name(object)).await {
+        let live = match self.0.client.get(kind, namespace(object), name(object)).await {
             Ok(live) if uid(&live) == uid(object) => live,
             Ok(_) => return Ok(()),
             Err(refused) if refused.is_not_found() => return Ok(()),
@@ -249,7 +240,7 @@ impl Collector {
         };
         let rest: Vec<&Value> = list(&live, "/metadata/finalizers").iter().filter(|own| *own != finalizer).collect();
         let patch = json!({"metadata": {"resourceVersion": revision(&live), "finalizers": rest}});
-        match self.client.patch(kind, object, "", PatchType::Merge, &patch).await {
+        match self.0.client.patch(kind, object, "", PatchType::Merge, &patch).await {
             Err(refused) if !refused.is_not_found() => Err(refused),
             _ => Ok(()),
         }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::controllers::Context;
 use crate::controllers::cache::Cache;
 use crate::controllers::client::{Client, Refused};
+use crate::controllers::context::Context;
 use crate::controllers::informer::{Detail, discovered, follow};
 use crate::controllers::kind::{Kind, WATCHED};
 use crate::controllers::queue::Queue;
@@ -29,9 +29,10 @@ pub(crate) async fn discover(client: &Client) -> Result<Vec<Kind>, Refused> {
 pub(super) fn start(context: &mut Context, client: &Client) -> oneshot::Receiver<()> {
     let queue = Queue::new();
     queue.add(());
-    context.subscribe(&queue, |_, queue, change| {
+    let definitions = Arc::clone(&queue);
+    context.cache.subscribe(move |change| {
         if change.kind.plural == DEFINITIONS {
-            queue.add(());
+            definitions.add(());
         }
     });
     let (done, first) = oneshot::channel();

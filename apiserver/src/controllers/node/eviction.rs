@@ -7,55 +7,21 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::clock::Clock;
-use crate::controllers::Context;
-use crate::controllers::cache::{Cache, Change, Key};
-use crate::controllers::client::{Client, Refused};
-use crate::controllers::events::Recorder;
+use crate::controllers::cache::{Change, Key};
+use crate::controllers::client::Refused;
+use crate::controllers::context::{Context, Controller, Tools};
 use crate::controllers::kind::{NODES, PODS};
 use crate::controllers::object::{is_terminating, list, name, namespace, text, uid};
 use crate::controllers::pods::{disruption, end};
-use crate::controllers::queue::Queue;
 use crate::controllers::scheduler::fit::covers;
 
 pub(super) fn start(context: &mut Context) {
-    let queue = Queue::new();
-    context.subscribe(&queue, note);
-    let client = context.client("node-controller");
-    let controller = Arc::new(Controller {
-        recorder: context.recorder("taint-eviction-controller", &client),
-        client,
-        cache: Arc::clone(&context.cache),
-        clock: Arc::clone(&context.clock),
-        queue: Arc::clone(&queue),
-        planned: Mutex::default(),
-    });
-    context.work("taint-eviction", &queue, move |key: Key| {
-        let controller = Arc::clone(&controller);
-        async move { controller.reconcile(&key).await }
-    });
+    let tools = context.tools("node-controller", "taint-eviction-controller");
+    context.run("taint-eviction", Evictions { tools, planned: Mutex::default() });
 }
 
-fn note(cache: &Cache, queue: &Queue<Key>, change: &Change) {
-    if change.is(&PODS) {
-        let view = |pod: &Arc<Value>| json!([pod["spec"]["nodeName"], pod["spec"]["tolerations"]]);
-        if change.before.as_ref().map(view) != change.after.as_ref().map(view) {
-            queue.add(Key::of(change.object()));
-        }
-    } else if change.is(&NODES) {
-        let view = |node: &Arc<Value>| node["spec"]["taints"].clone();
-        if change.before.as_ref().map(view) != change.after.as_ref().map(view) {
-            cache.pods_on(name(change.object())).iter().for_each(|pod| queue.add(Key::of(pod)));
-        }
-    }
-}
-
-struct Controller {
-    client: Client,
-    recorder: Recorder,
-    cache: Arc<Cache>,
-    clock: Arc<dyn Clock>,
-    queue: Arc<Queue<Key>>,
+struct Evictions {
+    tools: Tools<Key>,
     /// When pods with patience have to go, by uid.
     planned: Mutex<HashMap<String, Instant>>,
 }
@@ -88,14 +54,31 @@ fn stay(pod: &Value, node: &Value) -> Stay {
     }
 }
 
-impl Controller {
-    fn planned(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
-        self.planned.lock().unwrap_or_else(PoisonError::into_inner)
+impl Controller for Evictions {
+    type Key = Key;
+
+    fn tools(&self) -> &Tools<Key> {
+        &self.tools
     }
 
-    async fn reconcile(&self, key: &Key) -> Result<(), Refused> {
-        let Some(pod) = self.cache.get(&PODS, &key.namespace, &key.name) else { return Ok(()) };
-        let node = self.cache.get(&NODES, "", text(&pod, "/spec/nodeName"));
+    fn note(&self, change: &Change) {
+        let Tools { cache, queue, .. } = &self.tools;
+        if change.is(&PODS) {
+            let view = |pod: &Arc<Value>| json!([pod["spec"]["nodeName"], pod["spec"]["tolerations"]]);
+            if change.before.as_ref().map(view) != change.after.as_ref().map(view) {
+                queue.add(Key::of(change.object()));
+            }
+        } else if change.is(&NODES) {
+            let view = |node: &Arc<Value>| node["spec"]["taints"].clone();
+            if change.before.as_ref().map(view) != change.after.as_ref().map(view) {
+                queue.extend(cache.pods_on(name(change.object())).iter().map(|pod| Key::of(pod)));
+            }
+        }
+    }
+
+    async fn reconcile(&self, key: Key) -> Result<(), Refused> {
+        let Some(pod) = self.tools.cache.get(&PODS, &key.namespace, &key.name) else { return Ok(()) };
+        let node = self.tools.cache.get(&NODES, "", text(&pod, "/spec/nodeName"));
         let (Some(node), false) = (node, is_terminating(&pod)) else {
             self.planned().remove(uid(&pod));
             return Ok(());
@@ -115,23 +98,29 @@ impl Controller {
                 if left.is_zero() {
                     return self.evict(&pod).await;
                 }
-                self.queue.add_after(key.clone(), left);
+                self.tools.queue.add_after(key, left);
                 Ok(())
             }
         }
+    }
+}
+
+impl Evictions {
+    fn planned(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.planned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn evict(&self, pod: &Value) -> Result<(), Refused> {
         self.planned().remove(uid(pod));
         self.say(pod, format!("Marking for deletion Pod {}/{}", namespace(pod), name(pod)));
         let message = "Taint manager: deleting due to NoExecute taint";
-        let condition = disruption(pod, "DeletionByTaintManager", message, self.clock.now());
-        end(&self.client, pod, Some(condition), json!({}), None).await
+        let condition = disruption(pod, "DeletionByTaintManager", message, self.tools.clock.now());
+        end(&self.tools.client, pod, Some(condition), json!({}), None).await
     }
 
     fn say(&self, pod: &Value, message: String) {
         let about =
             json!({"kind": "Pod", "apiVersion": "v1", "name": name(pod), "namespace": namespace(pod), "uid": uid(pod)});
-        self.recorder.about(about, "Normal", "TaintManagerEviction", "", message);
+        self.tools.recorder.about(about, "Normal", "TaintManagerEviction", "", message);
     }
 }

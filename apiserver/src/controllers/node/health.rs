@@ -9,15 +9,13 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::judgement::{Zone, cut_off, no_execute, silent, taints, zone, zone_of};
-use crate::clock::{Clock, seconds};
-use crate::controllers::cache::{Cache, Change, Key};
-use crate::controllers::client::{Client, PatchType, Refused};
-use crate::controllers::events::Recorder;
+use crate::clock::seconds;
+use crate::controllers::cache::{Change, Key};
+use crate::controllers::client::{PatchType, Refused};
+use crate::controllers::context::{Context, Controller, Tools};
 use crate::controllers::kind::{LEASES, NODES, PODS};
 use crate::controllers::object::{condition, condition_status, list, name, namespace, revision, text, uid};
 use crate::controllers::pods::{is_ready, patch_status};
-use crate::controllers::queue::Queue;
-use crate::controllers::{Context, ControllerOptions};
 
 const LEASE_SPACE: &str = "kube-node-lease";
 /// A zone loses no more than one node in this time, a large one that is mostly gone one in the other.
@@ -27,27 +25,8 @@ const BETWEEN_DISRUPTED: Duration = Duration::from_secs(100);
 const SMALL_ZONE: usize = 50;
 
 pub(super) fn start(context: &mut Context) {
-    let queue = Queue::new();
-    context.subscribe(&queue, note);
-    let client = context.client("node-controller");
-    let controller = Arc::new(Controller {
-        recorder: context.recorder("node-controller", &client),
-        client,
-        cache: Arc::clone(&context.cache),
-        clock: Arc::clone(&context.clock),
-        options: Arc::clone(&context.options),
-        queue: Arc::clone(&queue),
-        book: Mutex::default(),
-    });
-    context.work("node-lifecycle", &queue, move |look: Look| {
-        let controller = Arc::clone(&controller);
-        async move {
-            match look {
-                Look::Node(name) => controller.reconcile(&name).await,
-                Look::Newcomer(pod) => controller.newcomer(&pod).await,
-            }
-        }
-    });
+    let tools = context.tools("node-controller", "node-controller");
+    context.run("node-lifecycle", Health { tools, book: Mutex::default() });
 }
 
 /// What needs a look.
@@ -56,25 +35,6 @@ enum Look {
     Node(String),
     /// A pod that came to a node, perhaps to one that is gone.
     Newcomer(Key),
-}
-
-fn note(cache: &Cache, queue: &Queue<Look>, change: &Change) {
-    let object = change.object();
-    let ready = |node: &Arc<Value>| condition_status(node, "Ready").to_owned();
-    if change.is(&NODES) && change.before.as_ref().map(ready) != change.after.as_ref().map(ready) {
-        // Whether we are cut off depends on all of them.
-        queue.extend(cache.list(&NODES, "").iter().map(|node| Look::Node(name(node).to_owned())));
-    }
-    if change.is(&NODES) || (change.is(&LEASES) && namespace(object) == LEASE_SPACE) {
-        queue.add(Look::Node(name(object).to_owned()));
-    } else if change.is(&PODS)
-        && let Some(pod) = &change.after
-    {
-        let node = |pod: &Value| text(pod, "/spec/nodeName").to_owned();
-        if !node(pod).is_empty() && change.before.as_ref().is_none_or(|old| node(old).is_empty()) {
-            queue.add(Look::Newcomer(Key::of(pod)));
-        }
-    }
 }
 
 /// What was seen of a node last.
@@ -94,28 +54,57 @@ struct Book {
     evicted: BTreeMap<String, Instant>,
 }
 
-struct Controller {
-    client: Client,
-    recorder: Recorder,
-    cache: Arc<Cache>,
-    clock: Arc<dyn Clock>,
-    options: Arc<ControllerOptions>,
-    queue: Arc<Queue<Look>>,
+struct Health {
+    tools: Tools<Look>,
     book: Mutex<Book>,
 }
 
-impl Controller {
+impl Controller for Health {
+    type Key = Look;
+
+    fn tools(&self) -> &Tools<Look> {
+        &self.tools
+    }
+
+    fn note(&self, change: &Change) {
+        let (Tools { cache, queue, .. }, object) = (&self.tools, change.object());
+        let ready = |node: &Arc<Value>| condition_status(node, "Ready").to_owned();
+        if change.is(&NODES) && change.before.as_ref().map(ready) != change.after.as_ref().map(ready) {
+            // Whether we are cut off depends on all of them.
+            queue.extend(cache.list(&NODES, "").iter().map(|node| Look::Node(name(node).to_owned())));
+        }
+        if change.is(&NODES) || (change.is(&LEASES) && namespace(object) == LEASE_SPACE) {
+            queue.add(Look::Node(name(object).to_owned()));
+        } else if change.is(&PODS)
+            && let Some(pod) = &change.after
+        {
+            let node = |pod: &Value| text(pod, "/spec/nodeName").to_owned();
+            if !node(pod).is_empty() && change.before.as_ref().is_none_or(|old| node(old).is_empty()) {
+                queue.add(Look::Newcomer(Key::of(pod)));
+            }
+        }
+    }
+
+    async fn reconcile(&self, look: Look) -> Result<(), Refused> {
+        match look {
+            Look::Node(name) => self.node(&name).await,
+            Look::Newcomer(pod) => self.newcomer(&pod).await,
+        }
+    }
+}
+
+impl Health {
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn say(&self, node: &Value, reason: &'static str, message: String) {
         let about = json!({"kind": "Node", "apiVersion": "v1", "name": name(node), "uid": uid(node)});
-        self.recorder.about(about, "Normal", reason, "", message);
+        self.tools.recorder.about(about, "Normal", reason, "", message);
     }
 
-    async fn reconcile(&self, name: &str) -> Result<(), Refused> {
-        let Some(node) = self.cache.get(&NODES, "", name) else {
+    async fn node(&self, name: &str) -> Result<(), Refused> {
+        let Some(node) = self.tools.cache.get(&NODES, "", name) else {
             self.farewell(name);
             return Ok(());
         };
@@ -123,7 +112,7 @@ impl Controller {
         let node = match self.silence(&node) {
             Some(left) if left.is_zero() => self.give_up(&node).await?,
             Some(left) => {
-                self.queue.add_after(Look::Node(name.to_owned()), left);
+                self.tools.queue.add_after(Look::Node(name.to_owned()), left);
                 node
             }
             None => node,
@@ -132,7 +121,7 @@ impl Controller {
         self.taint(node).await?;
         let marked = self.book().seen.get(name).is_some_and(|seen| seen.marked);
         if lost && !marked {
-            for pod in self.cache.pods_on(name) {
+            for pod in self.tools.cache.pods_on(name) {
                 self.mark(&pod).await?;
             }
         }
@@ -143,8 +132,8 @@ impl Controller {
     }
 
     async fn newcomer(&self, key: &Key) -> Result<(), Refused> {
-        let Some(pod) = self.cache.get(&PODS, &key.namespace, &key.name) else { return Ok(()) };
-        match self.cache.get(&NODES, "", text(&pod, "/spec/nodeName")) {
+        let Some(pod) = self.tools.cache.get(&PODS, &key.namespace, &key.name) else { return Ok(()) };
+        match self.tools.cache.get(&NODES, "", text(&pod, "/spec/nodeName")) {
             Some(node) if no_execute(&node).is_some() => self.mark(&pod).await,
             _ => Ok(()),
         }
@@ -168,9 +157,10 @@ impl Controller {
     /// How long the node may still be silent; nothing if it is given up already.
     fn silence(&self, node: &Value) -> Option<Duration> {
         let heartbeat = condition(node, "Ready").map(|ready| text(ready, "/lastHeartbeatTime").to_owned());
-        let lease = self.cache.get(&LEASES, LEASE_SPACE, name(node));
+        let lease = self.tools.cache.get(&LEASES, LEASE_SPACE, name(node));
         let renewed = lease.map(|lease| text(&lease, "/spec/renewTime").to_owned());
-        let grace = if heartbeat.is_some() { self.options.node_grace } else { self.options.node_startup_grace };
+        let grace =
+            if heartbeat.is_some() { self.tools.options.node_grace } else { self.tools.options.node_startup_grace };
         let signs = (heartbeat.unwrap_or_default(), renewed.unwrap_or_default());
         let now = Instant::now();
         let mut book = self.book();
@@ -191,9 +181,9 @@ impl Controller {
 
     async fn give_up(&self, node: &Arc<Value>) -> Result<Arc<Value>, Refused> {
         let mut wanted = Value::clone(node);
-        wanted["status"] = silent(node, &seconds(self.clock.now()));
+        wanted["status"] = silent(node, &seconds(self.tools.clock.now()));
         let was_ready = condition_status(node, "Ready") == "True";
-        let node = self.client.update(&NODES, "status", &wanted).await?;
+        let node = self.tools.client.update(&NODES, "status", &wanted).await?;
         if was_ready {
             let name = name(&node);
             self.say(&node, "NodeNotReady", format!("Node {name} status is now: NodeNotReady"));
@@ -206,21 +196,21 @@ impl Controller {
         let mut node = node;
         for effect in ["NoSchedule", "NoExecute"] {
             let evict = effect == "NoExecute" && no_execute(&node).is_some() && self.may_evict(&node);
-            let wanted = taints(&node, effect, evict, &seconds(self.clock.now()));
+            let wanted = taints(&node, effect, evict, &seconds(self.tools.clock.now()));
             if wanted == list(&node, "/spec/taints") {
                 continue;
             }
             // The whole list, and only if nobody changed the node meanwhile.
             let wanted = if wanted.is_empty() { Value::Null } else { json!(wanted) };
             let patch = json!({"metadata": {"resourceVersion": revision(&node)}, "spec": {"taints": wanted}});
-            node = self.client.patch(&NODES, &node, "", PatchType::Merge, &patch).await?;
+            node = self.tools.client.patch(&NODES, &node, "", PatchType::Merge, &patch).await?;
         }
         Ok(())
     }
 
     /// Whether the node's pods may be evicted now; if not yet, it is looked at again.
     fn may_evict(&self, node: &Value) -> bool {
-        let nodes = self.cache.list(&NODES, "");
+        let nodes = self.tools.cache.list(&NODES, "");
         if cut_off(&nodes) {
             // When one comes back, the others are judged anew.
             return false;
@@ -239,7 +229,7 @@ impl Controller {
         let mut book = self.book();
         let now = Instant::now();
         if let Some(next) = book.evicted.get(&own).map(|last| *last + pause).filter(|next| *next > now) {
-            self.queue.add_after(Look::Node(name(node).to_owned()), next - now);
+            self.tools.queue.add_after(Look::Node(name(node).to_owned()), next - now);
             return false;
         }
         book.evicted.insert(own, now);
@@ -251,9 +241,10 @@ impl Controller {
         if !is_ready(pod) {
             return Ok(());
         }
-        let condition = json!({"type": "Ready", "status": "False", "lastTransitionTime": seconds(self.clock.now())});
-        if patch_status(&self.client, pod, Some(condition), json!({})).await? {
-            self.recorder.say(&PODS, pod, "Warning", "NodeNotReady", "Node is not ready".into());
+        let condition =
+            json!({"type": "Ready", "status": "False", "lastTransitionTime": seconds(self.tools.clock.now())});
+        if patch_status(&self.tools.client, pod, Some(condition), json!({})).await? {
+            self.tools.recorder.say(&PODS, pod, "Warning", "NodeNotReady", "Node is not ready".into());
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ mod judgement;
 mod lost_pods;
 mod ranges;
 
-use super::Context;
+use super::context::Context;
 
 pub(super) fn start(context: &mut Context) {
     ranges::start(context);

@@ -1,16 +1,14 @@
 //! Gives each node its range of pod addresses, and the hint for how long a kubelet may keep what it has read.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use ipnet::Ipv4Net;
 use serde_json::{Value, json};
 
-use crate::controllers::Context;
-use crate::controllers::cache::Cache;
-use crate::controllers::client::{Client, PatchType, Refused};
-use crate::controllers::events::Recorder;
+use crate::controllers::cache::Change;
+use crate::controllers::client::{PatchType, Refused};
+use crate::controllers::context::{Context, Controller, Tools};
 use crate::controllers::kind::NODES;
 use crate::controllers::object::{annotation, is_terminating, list, name, text};
 use crate::controllers::queue::Queue;
@@ -18,55 +16,53 @@ use crate::controllers::queue::Queue;
 const TTL: &str = "node.alpha.kubernetes.io/ttl";
 
 pub(super) fn start(context: &mut Context) {
-    start_ttl(context);
-    let Some(cluster) = context.options.cluster_range else { return };
-    let queue = Queue::new();
-    context.subscribe(&queue, |_, queue, change| {
-        if change.is(&NODES) && change.after.is_some() {
-            queue.add(name(change.object()).to_owned());
-        }
-    });
-    let client = context.client("node-controller");
-    let allocator = Arc::new(Allocator {
-        recorder: context.recorder("cidrAllocator", &client),
-        client,
-        cache: Arc::clone(&context.cache),
-        cluster,
-        mask: context.options.node_mask,
-        next: AtomicU32::new(0),
-    });
-    context.work("node-ipam", &queue, move |name: String| {
-        let allocator = Arc::clone(&allocator);
-        async move { allocator.reconcile(&name).await }
-    });
+    context.run("ttl", Ttls(context.tools("ttl-controller", "ttl-controller")));
+    if let Some(cluster) = context.options.cluster_range {
+        let tools = context.tools("node-controller", "cidrAllocator");
+        context.run("node-ipam", Ranges { tools, cluster, next: AtomicU32::new(0) });
+    }
 }
 
-struct Allocator {
-    client: Client,
-    recorder: Recorder,
-    cache: Arc<Cache>,
+/// Every change of a node concerns its range and its hint.
+fn note_node(queue: &Queue<String>, change: &Change) {
+    if change.is(&NODES) && change.after.is_some() {
+        queue.add(name(change.object()).to_owned());
+    }
+}
+
+struct Ranges {
+    tools: Tools<String>,
     cluster: Ipv4Net,
-    mask: u8,
     /// The range after the one given last, so that one that was given back rests for a while.
     next: AtomicU32,
 }
 
-impl Allocator {
-    async fn reconcile(&self, name: &str) -> Result<(), Refused> {
-        let Some(node) = self.cache.get(&NODES, "", name) else { return Ok(()) };
+impl Controller for Ranges {
+    type Key = String;
+
+    fn tools(&self) -> &Tools<String> {
+        &self.tools
+    }
+
+    fn note(&self, change: &Change) {
+        note_node(&self.tools.queue, change);
+    }
+
+    async fn reconcile(&self, name: String) -> Result<(), Refused> {
+        let Some(node) = self.tools.cache.get(&NODES, "", &name) else { return Ok(()) };
         if !text(&node, "/spec/podCIDR").is_empty() || is_terminating(&node) {
             return Ok(());
         }
-        let used = self.cache.list(&NODES, "").iter().flat_map(|node| ranges_of(node)).collect();
+        let used = self.tools.cache.list(&NODES, "").iter().flat_map(|node| ranges_of(node)).collect();
         let from = self.next.load(Ordering::Relaxed);
-        let Some((index, range)) = free_range(self.cluster, self.mask, &used, from) else {
+        let Some((index, range)) = free_range(self.cluster, self.tools.options.node_mask, &used, from) else {
             let message = format!("Node {name} status is now: CIDRNotAvailable");
-            self.recorder.say(&NODES, &node, "Normal", "CIDRNotAvailable", message.clone());
+            self.tools.recorder.say(&NODES, &node, "Normal", "CIDRNotAvailable", message.clone());
             return Err(Refused { code: 500, reason: String::new(), message });
         };
         let range = range.to_string();
         let patch = json!({"spec": {"podCIDR": range, "podCIDRs": [range]}});
-        self.client.patch(&NODES, &node, "", PatchType::Strategic, &patch).await?;
+        self.tools.client.patch(&NODES, &node, "", PatchType::Strategic, &patch).await?;
         self.next.store(index + 1, Ordering::Relaxed);
         Ok(())
     }
@@ -88,26 +84,28 @@ fn free_range(cluster: Ipv4Net, mask: u8, used: &BTreeSet<Ipv4Net>, from: u32) -
     })
 }
 
-fn start_ttl(context: &mut Context) {
-    let queue = Queue::new();
-    context.subscribe(&queue, |_, queue, change| {
-        if change.is(&NODES) && change.after.is_some() {
-            queue.add(name(change.object()).to_owned());
+struct Ttls(Tools<String>);
+
+impl Controller for Ttls {
+    type Key = String;
+
+    fn tools(&self) -> &Tools<String> {
+        &self.0
+    }
+
+    fn note(&self, change: &Change) {
+        note_node(&self.0.queue, change);
+    }
+
+    async fn reconcile(&self, name: String) -> Result<(), Refused> {
+        let Some(node) = self.0.cache.get(&NODES, "", &name) else { return Ok(()) };
+        let wanted = ttl(self.0.cache.list(&NODES, "").len());
+        if annotation(&node, TTL) == Some(wanted) {
+            return Ok(());
         }
-    });
-    let (client, cache) = (context.client("ttl-controller"), Arc::clone(&context.cache));
-    context.work("ttl", &queue, move |name: String| {
-        let (client, cache) = (client.clone(), Arc::clone(&cache));
-        async move {
-            let Some(node) = cache.get(&NODES, "", &name) else { return Ok(()) };
-            let wanted = ttl(cache.list(&NODES, "").len());
-            if annotation(&node, TTL) == Some(wanted) {
-                return Ok(());
-            }
-            let patch = json!({"metadata": {"annotations": {TTL: wanted}}});
-            client.patch(&NODES, &node, "", PatchType::Strategic, &patch).await.map(drop)
-        }
-    });
+        let patch = json!({"metadata": {"annotations": {TTL: wanted}}});
+        self.0.client.patch(&NODES, &node, "", PatchType::Strategic, &patch).await.map(drop)
+    }
 }
 
 /// Seconds, by the size of the cluster.

@@ -9,16 +9,13 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::Context;
-use super::cache::{Cache, Change, Key};
-use super::client::{Client, DeleteOptions, PatchType, Refused};
-use super::events::Recorder;
+use super::cache::{Change, Key};
+use super::client::{DeleteOptions, PatchType, Refused};
+use super::context::{Context, Controller, Tools};
 use super::history::{History, template};
 use super::kind::{CONTROLLER_REVISIONS, PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS};
-use super::object::{controller_of, is_terminating, label, labels, name, namespace, selects, text};
-use super::pods::{claim, min_ready, owner_of};
-use super::queue::Queue;
-use crate::clock::Clock;
+use super::object::{is_terminating, label, name, namespace, text};
+use super::pods::{min_ready, owners};
 use identity::HASH;
 use plan::{Pods, Step, View};
 
@@ -26,45 +23,10 @@ use plan::{Pods, Step, View};
 const REVISION_HASH: &str = "controller.kubernetes.io/hash";
 
 pub(super) fn start(context: &mut Context) {
-    let queue = Queue::new();
-    context.subscribe(&queue, note);
-    let client = context.client("statefulset-controller");
-    let controller = Arc::new(Controller {
-        recorder: context.recorder("statefulset-controller", &client),
-        client,
-        cache: Arc::clone(&context.cache),
-        clock: Arc::clone(&context.clock),
-        queue: Arc::clone(&queue),
-    });
-    context.work("statefulset", &queue, move |key: Key| {
-        let controller = Arc::clone(&controller);
-        async move { controller.reconcile(&key).await }
-    });
+    context.run("statefulset", StatefulSets(context.tools("statefulset-controller", "statefulset-controller")));
 }
 
-fn note(cache: &Cache, queue: &Queue<Key>, change: &Change) {
-    if change.is(&STATEFUL_SETS) {
-        queue.add(Key::of(change.object()));
-    } else if change.is(&PODS) || change.is(&CONTROLLER_REVISIONS) {
-        for object in change.both() {
-            if controller_of(object).is_some() {
-                queue.extend(owner_of(cache, &STATEFUL_SETS, object).map(|set| Key::of(&set)));
-            } else {
-                let sets = cache.list(&STATEFUL_SETS, namespace(object)).into_iter();
-                let wanting = sets.filter(|set| selects(&set["spec"]["selector"], labels(object)));
-                queue.extend(wanting.map(|set| Key::of(&set)));
-            }
-        }
-    }
-}
-
-struct Controller {
-    client: Client,
-    recorder: Recorder,
-    cache: Arc<Cache>,
-    clock: Arc<dyn Clock>,
-    queue: Arc<Queue<Key>>,
-}
+struct StatefulSets(Tools<Key>);
 
 /// The revision that pods had, and the one that they shall have.
 struct Pair {
@@ -72,14 +34,27 @@ struct Pair {
     update: Arc<Value>,
 }
 
-impl Controller {
-    async fn reconcile(&self, key: &Key) -> Result<(), Refused> {
-        let Some(set) = self.cache.get(&STATEFUL_SETS, &key.namespace, &key.name) else { return Ok(()) };
+impl Controller for StatefulSets {
+    type Key = Key;
+
+    fn tools(&self) -> &Tools<Key> {
+        &self.0
+    }
+
+    fn note(&self, change: &Change) {
+        if change.is(&STATEFUL_SETS) {
+            self.0.queue.add(Key::of(change.object()));
+        } else if change.is(&PODS) || change.is(&CONTROLLER_REVISIONS) {
+            self.0.queue.extend(owners(&self.0.cache, &STATEFUL_SETS, change));
+        }
+    }
+
+    async fn reconcile(&self, key: Key) -> Result<(), Refused> {
+        let Some(set) = self.0.cache.get(&STATEFUL_SETS, &key.namespace, &key.name) else { return Ok(()) };
         if is_terminating(&set) {
             return Ok(());
         }
-        let (client, cache) = (&self.client, &*self.cache);
-        let history = History { client, cache, kind: &STATEFUL_SETS, set: &set, hash_label: REVISION_HASH };
+        let history = History { tools: &self.0, kind: &STATEFUL_SETS, set: &set, hash_label: REVISION_HASH };
         let found = history.newest_and_old().await?;
         let before = text(&set, "/status/currentRevision");
         let known = found.old.iter().find(|revision| name(revision) == before);
@@ -96,18 +71,19 @@ impl Controller {
         let told = self.tell(&set, &revisions, &pods).await;
         done.and(told)
     }
+}
 
+impl StatefulSets {
     fn view(&self, set: &Value, revisions: &Pair) -> View {
         let owned = |revision: &Value| name(revision).to_owned();
         let (current, update) = (owned(&revisions.current), owned(&revisions.update));
-        View { current, update, minimum: min_ready(set), now: self.clock.now() }
+        View { current, update, minimum: min_ready(set), now: self.0.clock.now() }
     }
 
     /// The set's pods; others that the selector selects are not adopted unless they have a name that the set gives.
     async fn pods(&self, set: &Value) -> Result<Pods, Refused> {
-        let (owner, selector) = ((&STATEFUL_SETS, set), &set["spec"]["selector"]);
         let adoptable = |pod: &Value| identity::ordinal(set, pod).is_some();
-        let pods = claim(&self.client, &self.cache, owner, &PODS, selector, adoptable).await?;
+        let pods = self.0.claim((&STATEFUL_SETS, set), &PODS, adoptable).await?;
         Ok(Pods::sorted(set, pods))
     }
 
@@ -128,7 +104,7 @@ impl Controller {
                 }
                 Step::Identify(pod) => {
                     let patch = identity::marks(set, &pod);
-                    self.client.patch(&PODS, &pod, "", PatchType::Merge, &patch).await?;
+                    self.0.client.patch(&PODS, &pod, "", PatchType::Merge, &patch).await?;
                 }
                 Step::Delete(pod) => self.delete(set, &pod).await?,
             }
@@ -138,15 +114,15 @@ impl Controller {
 
     async fn create(&self, set: &Value, pod: &Value) -> Result<(), Refused> {
         for wanted in claims::of(set, pod) {
-            if self.cache.get(&PERSISTENT_VOLUME_CLAIMS, namespace(set), name(&wanted)).is_none() {
+            if self.0.cache.get(&PERSISTENT_VOLUME_CLAIMS, namespace(set), name(&wanted)).is_none() {
                 let what = format!("Claim {} Pod {} in StatefulSet {}", name(&wanted), name(pod), name(set));
-                match self.client.create(&PERSISTENT_VOLUME_CLAIMS, &wanted).await {
+                match self.0.client.create(&PERSISTENT_VOLUME_CLAIMS, &wanted).await {
                     Err(refused) if refused.is_already_exists() => {}
                     made => self.say(set, "create", &what, "success", made.map(drop))?,
                 }
             }
         }
-        let made = self.client.create(&PODS, pod).await;
+        let made = self.0.client.create(&PODS, pod).await;
         let what = format!("Pod {} in StatefulSet {}", name(pod), name(set));
         let pod = made.as_ref().ok().cloned();
         self.say(set, "create", &what, "successful", made.map(drop))?;
@@ -158,7 +134,7 @@ impl Controller {
 
     async fn delete(&self, set: &Value, pod: &Value) -> Result<(), Refused> {
         let what = format!("Pod {} in StatefulSet {}", name(pod), name(set));
-        let gone = self.client.delete(&PODS, pod, &DeleteOptions::default()).await;
+        let gone = self.0.client.delete(&PODS, pod, &DeleteOptions::default()).await;
         self.say(set, "delete", &what, "successful", gone)
     }
 
@@ -178,18 +154,18 @@ impl Controller {
             (Err(refused), "create") => ("Warning", "FailedCreate", format!("{verb} {what} failed error: {refused}")),
             (Err(refused), _) => ("Warning", "FailedDelete", format!("{verb} {what} failed error: {refused}")),
         };
-        self.recorder.say(&STATEFUL_SETS, set, type_, reason, message);
+        self.0.recorder.say(&STATEFUL_SETS, set, type_, reason, message);
         outcome
     }
 
     /// Lets claims of a pod go with the set or with the pod, as the set wants it.
     async fn keep_claims(&self, set: &Value, pod: &Value, surplus: bool) -> Result<(), Refused> {
         for wanted in claims::of(set, pod) {
-            let Some(found) = self.cache.get(&PERSISTENT_VOLUME_CLAIMS, namespace(set), name(&wanted)) else {
+            let Some(found) = self.0.cache.get(&PERSISTENT_VOLUME_CLAIMS, namespace(set), name(&wanted)) else {
                 continue;
             };
             if let Some(kept) = claims::kept(set, pod, surplus, &found) {
-                match self.client.update(&PERSISTENT_VOLUME_CLAIMS, "", &kept).await {
+                match self.0.client.update(&PERSISTENT_VOLUME_CLAIMS, "", &kept).await {
                     Err(refused) if !refused.is_not_found() => return Err(refused),
                     _ => {}
                 }
@@ -201,15 +177,15 @@ impl Controller {
     async fn tell(&self, set: &Value, revisions: &Pair, pods: &Pods) -> Result<(), Refused> {
         let view = self.view(set, revisions);
         if let Some(wait) = pods.next_look(&view) {
-            self.queue.add_after(Key::of(set), wait);
+            self.0.queue.add_after(Key::of(set), wait);
         }
-        let Some(current) = self.cache.get(&STATEFUL_SETS, namespace(set), name(set)) else { return Ok(()) };
+        let Some(current) = self.0.cache.get(&STATEFUL_SETS, namespace(set), name(set)) else { return Ok(()) };
         let status = status::status(set, pods, &view);
         if status::same(&current["status"], &status) {
             return Ok(());
         }
         let mut wanted = Value::clone(&current);
         wanted["status"] = status;
-        self.client.update(&STATEFUL_SETS, "status", &wanted).await.map(drop)
+        self.0.client.update(&STATEFUL_SETS, "status", &wanted).await.map(drop)
     }
 }
