@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "test code: a broken script or recording ends the test")]
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use apiserver::auth::Credentials;
@@ -324,12 +325,15 @@ fn settled(until: &Value, response: &Value) -> bool {
     })
 }
 
+/// A step of a path.
+static STEP: LazyLock<regex::Regex> = LazyLock::new(|| {
+    regex::Regex::new(r#"\.([A-Za-z0-9_-]+)|\["([^"]+)"\]|\[(\*)\]|\[(\d+)\]|\[([\w-]+)=([^\]]*)\]"#).unwrap()
+});
+
 /// Values at `.a.b[0]`, `.a[*].b`, `.a[key=v].b`, `.a["dotted.key"]`.
 fn at<'a>(value: &'a Value, path: &str) -> Vec<&'a Value> {
-    let step =
-        regex::Regex::new(r#"\.([A-Za-z0-9_-]+)|\["([^"]+)"\]|\[(\*)\]|\[(\d+)\]|\[([\w-]+)=([^\]]*)\]"#).unwrap();
     let mut hits = vec![value];
-    for found in step.captures_iter(path) {
+    for found in STEP.captures_iter(path) {
         let group = |number: usize| found.get(number).map(|text| text.as_str());
         hits = match (group(1).or(group(2)), group(4), group(5).zip(group(6))) {
             (Some(name), ..) => hits.into_iter().filter_map(|hit| hit.get(name)).collect(),
