@@ -347,7 +347,15 @@ impl ApiServer {
             Form::Object => true,
             Form::Discovery => aggregated,
             _ => false,
+        });
+        let accepted = accepted.map_err(|failure| match parts {
+            ["apis"] | ["apis", _] => unacceptable(true, false),
+            _ => failure,
         })?;
+        if matches!(parts, ["version"]) && accepted.yaml {
+            let message = "406: Not Acceptable\n\nAvailable representations: application/json";
+            return Err(Failure::not_acceptable(message, true));
+        }
         let state = locked(&self.state);
         let registry = &state.registry;
         let found = match parts {

@@ -114,7 +114,8 @@ fn policy_port_errors(port: &Value, path: &str) -> Vec<FieldError> {
             match end.as_i64() {
                 Some(end) if end < number => {
                     let detail = "must be greater than or equal to `port`";
-                    errors.push(FieldError::invalid(end_field, &json!(end), detail));
+                    // It is the first port that is shown.
+                    errors.push(FieldError::invalid(end_field, &json!(number), detail));
                 }
                 Some(end) => {
                     errors.extend(names::port_number(end).map(|why| FieldError::invalid(end_field, &json!(end), why)))

@@ -218,7 +218,12 @@ pub(super) fn pod(o: &Value, column: &str, now: Timestamp) -> String {
     match column {
         "Ready" => {
             let ready = statuses.iter().filter(|s| s["ready"] == true && !s["state"]["running"].is_null()).count();
-            format!("{ready}/{}", list(&spec["containers"]).count())
+            // Containers that begin before the others and go on count with them.
+            let stays = |container: &&Value| container["restartPolicy"] == "Always";
+            let early: Vec<&Value> = list(&spec["initContainers"]).filter(stays).collect();
+            let begun = list(&status["initContainerStatuses"]).filter(|s| s["ready"] == true && s["started"] == true);
+            let begun = begun.filter(|s| early.iter().any(|container| container["name"] == s["name"])).count();
+            format!("{}/{}", ready + begun, list(&spec["containers"]).count() + early.len())
         }
         "Status" => pod_reason(o, &statuses),
         "Restarts" => {
@@ -249,6 +254,9 @@ pub(super) fn pod(o: &Value, column: &str, now: Timestamp) -> String {
 fn pod_reason(o: &Value, statuses: &[&Value]) -> String {
     let status = &o["status"];
     let mut reason = or(text(&status["reason"]), &text(&status["phase"]));
+    if list(&status["conditions"]).any(|c| c["type"] == "PodScheduled" && c["reason"] == "SchedulingGated") {
+        reason = "SchedulingGated".into();
+    }
     for container in statuses.iter().rev() {
         let (waiting, ended) = (text(&container["state"]["waiting"]["reason"]), &container["state"]["terminated"]);
         if !waiting.is_empty() {
