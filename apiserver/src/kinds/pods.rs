@@ -116,7 +116,7 @@ fn change_errors(spec: &Value, old: &Value) -> Vec<FieldError> {
     match (before, deadline) {
         (Some(before), Some(now)) if now > before => {
             let detail = "must be less than or equal to previous value";
-            return vec![FieldError::invalid("spec.activeDeadlineSeconds", &json!(now), &detail)];
+            return vec![FieldError::invalid("spec.activeDeadlineSeconds", &json!(now), detail)];
         }
         (Some(_), None) => {
             let detail = "must not update from a positive integer to nil value";
