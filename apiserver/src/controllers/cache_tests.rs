@@ -1,3 +1,5 @@
+//! The cache, whatever comes first.
+
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 use serde_json::{Value, json};

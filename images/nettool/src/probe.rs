@@ -35,6 +35,9 @@ pub(crate) struct Args {
     /// One JSON object a line as requests end, in place of one document.
     #[arg(long)]
     lines: bool,
+    /// Fail if a request was not answered: for programs that look at the exit code only.
+    #[arg(long)]
+    fail: bool,
     /// `http://A.B.C.D:PORT/path`, `tcp://A.B.C.D:PORT` or `udp://A.B.C.D:PORT`.
     #[arg(required = true)]
     targets: Vec<Target>,
@@ -80,9 +83,10 @@ struct TargetReport<'a> {
 /// # Errors
 /// Only if the result cannot be printed: a failed request is a result.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let mut reports = Vec::new();
+    let (mut reports, mut unanswered) = (Vec::new(), 0);
     for target in &args.targets {
         let attempts = run_target(args, target);
+        unanswered += attempts.iter().filter(|attempt| attempt.outcome != Outcome::Ok).count();
         if args.lines {
             for mut attempt in attempts {
                 attempt.target = Some(target.text.clone());
@@ -92,7 +96,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             reports.push(TargetReport { target: &target.text, attempts });
         }
     }
-    if args.lines { Ok(()) } else { crate::print_json(&serde_json::json!({ "targets": reports })) }
+    if !args.lines {
+        crate::print_json(&serde_json::json!({ "targets": reports }))?;
+    }
+    anyhow::ensure!(!args.fail || unanswered == 0, "{unanswered} requests were not answered");
+    Ok(())
 }
 
 fn run_target(args: &Args, target: &Target) -> Vec<Attempt> {
