@@ -1,3 +1,5 @@
+//! Of two forms of an object the newer stays, and what is gone does not come back.
+
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 use serde_json::{Value, json};
