@@ -28,7 +28,7 @@ pub(crate) enum Detail {
 }
 
 impl Detail {
-    fn accept(self, watching: bool) -> &'static str {
+    pub(super) fn accept(self, watching: bool) -> &'static str {
         match (self, watching) {
             (Self::Whole, _) => "application/json",
             (Self::Metadata, false) => "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::cache::Change;
 use super::client::{DeleteOptions, PatchType, Refused};
 use super::context::{Context, Controller, Tools, work};
+use super::informer::Detail;
 use super::kind::Kind;
 use super::object::{is_terminating, list, name, namespace, revision, text, uid};
 pub(super) use monitors::discover;
@@ -211,9 +212,29 @@ impl Collector {
         self.0.client.patch(kind, object, "", PatchType::Merge, &patch).await.map(drop)
     }
 
+    /// Objects that name this one among their owners, as they are now: each kind is watched by itself, so the cache may hear
+    /// of the end of an owner before it hears of its last dependents.
+    async fn live_dependents(&self, object: &Value) -> Result<Vec<(Kind, Value)>, Refused> {
+        let space = namespace(object);
+        let mut found = Vec::new();
+        for kind in self.0.cache.kinds().into_iter().filter(|kind| space.is_empty() || kind.namespaced) {
+            let accept = Detail::Metadata.accept(false);
+            let mut all = match self.0.client.document(&kind.path(space, "", ""), accept).await {
+                // It is served no more.
+                Err(refused) if refused.is_not_found() => continue,
+                other => other?,
+            };
+            if let Value::Array(items) = all["items"].take() {
+                let owned = items.into_iter().filter(|item| owner_uids(item).any(|owner| owner == uid(object)));
+                found.extend(owned.map(|item| (kind.clone(), item)));
+            }
+        }
+        Ok(found)
+    }
+
     /// Frees all dependents, then lets the object go.
     async fn orphan(&self, kind: &Kind, object: &Value) -> Result<(), Refused> {
-        for (dependent_kind, dependent) in self.0.cache.dependents(uid(object)) {
+        for (dependent_kind, dependent) in self.live_dependents(object).await? {
             self.drop_owners(&dependent_kind, &dependent, &[uid(object).to_owned()]).await?;
         }
         self.remove_finalizer(kind, object, ORPHAN).await
@@ -223,6 +244,11 @@ impl Collector {
     async fn wait_for_dependents(&self, kind: &Kind, object: &Value) -> Result<(), Refused> {
         let dependents = self.0.cache.dependents(uid(object));
         if !dependents.iter().any(|(_, dependent)| blocks(dependent, uid(object))) {
+            let live = self.live_dependents(object).await?;
+            if live.iter().any(|(_, dependent)| blocks(dependent, uid(object))) {
+                // The watch is about to tell of it, and brings us back.
+                return Ok(());
+            }
             return self.remove_finalizer(kind, object, FOREGROUND).await;
         }
         for (_, dependent) in dependents.iter().filter(|(_, dependent)| !is_terminating(dependent)) {
