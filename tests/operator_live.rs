@@ -523,6 +523,9 @@ async fn a_frozen_leader_does_not_write_over_its_successor() {
     first.stop();
 }
 
+/// Most status writes that an operator has under way at a time (`operator::WRITES_MAX`).
+const UNDER_WAY: usize = 32;
+
 /// Here no resourceVersion has moved when the frozen leader wakes: only the fence keeps back what it had planned.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_leader_gives_up_what_it_had_planned() {
@@ -548,7 +551,7 @@ async fn a_frozen_leader_gives_up_what_it_had_planned() {
     })
     .await;
     let served = monitor.look(live::Seen::served);
-    assert!(served < 250, "{served} of 300 were served before it froze: nothing was left that it could write late");
+    assert!(served < 250, "{served} of 300 were served before it froze: too little was left that it could write late");
     let since = Timestamp::now();
     first.signal(Signal::SIGCONT);
     eventually("the frozen one sees that it does not lead", SOON, || async {
@@ -556,7 +559,10 @@ async fn a_frozen_leader_gives_up_what_it_had_planned() {
         if log.contains("not leading any more") { Ok(()) } else { Err(log) }
     })
     .await;
-    assert_eq!(server.writes_since(ACCOUNT, since), Vec::<String>::new(), "nothing of what it had in mind");
+    // What was in its connection's hands when it froze goes out when it wakes, before anything can be asked; of what it had
+    // still to begin, which is more than that, nothing does.
+    let late = server.writes_since(ACCOUNT, since);
+    assert!(late.len() <= UNDER_WAY, "{} writes of what it had in mind: {late:?}", late.len());
     second.stop();
     first.stop();
 }

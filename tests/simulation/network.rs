@@ -110,17 +110,19 @@ impl Network {
     /// Requests of users and other controllers: nothing goes wrong with them.
     pub(crate) async fn user(&self, method: &str, path: &str, body: &Value) -> (StatusCode, Value) {
         let media_type = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+        let body = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header("content-type", media_type)
             .header("user-agent", "another-controller")
-            .body(Full::new(Bytes::from(body.to_string())))
+            .body(Full::new(body))
             .unwrap();
         let answer = self.server.handle(request).await;
         let nobody = Writer { who: None, late: false, knew: BTreeMap::new() };
         self.ledger().absorb(&self.server, self.ms(), &nobody);
         let status = answer.status();
+        assert_ne!(status, StatusCode::BAD_REQUEST, "{method} {path} is no request");
         let bytes = answer.into_body().collect().await.unwrap().to_bytes();
         (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
     }
