@@ -78,8 +78,9 @@ pub(crate) async fn make(plan: &Plan) -> Result<Made> {
         old.remove()?;
     }
     journal::refuse_foreign(&plan.name)?;
-    Journal::begin(names.clone())?;
+    let journal = Journal::begin(names.clone())?;
     let cluster = build(plan, names, definition).await?;
+    journal.made()?;
     Ok(Made { cluster, reused: false })
 }
 

@@ -7,13 +7,17 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::super::journal::start_time;
-use super::engine::{self, LABEL, docker};
+use super::engine::{self, KIND_LABEL, LABEL, docker};
 use super::fence;
 use super::layout::{Names, STATE_DIR, dir, write_whole};
 use crate::sys;
 
 /// Time for containers to go.
 const GONE: Duration = Duration::from_secs(30);
+/// An engine goes on with a container whose maker was killed, and says nothing of it before it is there. None that was asked
+/// for comes later than this after the last.
+const LATE: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_millis(200);
 
 /// `journal.json` of a cluster.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,6 +32,9 @@ pub(super) struct Journal {
     boot: String,
     /// It was asked to stay; only `down` removes it.
     pub(super) kept: bool,
+    /// Nothing more of it is being made.
+    #[serde(default)]
+    made: bool,
 }
 
 impl Journal {
@@ -38,7 +45,7 @@ impl Journal {
     pub(super) fn begin(names: Names) -> Result<Self> {
         let pid = i32::try_from(std::process::id())?;
         let started = start_time(pid).context("reading our own start time")?;
-        let journal = Self { names, pid, started, boot: boot()?, kept: false };
+        let journal = Self { names, pid, started, boot: boot()?, kept: false, made: false };
         journal.write()?;
         Ok(journal)
     }
@@ -49,6 +56,15 @@ impl Journal {
     /// If that cannot be written.
     pub(super) fn keep(mut self) -> Result<()> {
         self.kept = true;
+        self.write()
+    }
+
+    /// From now on nothing of the cluster is on its way into the engine.
+    ///
+    /// # Errors
+    /// If that cannot be written.
+    pub(super) fn made(mut self) -> Result<()> {
+        self.made = true;
         self.write()
     }
 
@@ -70,14 +86,17 @@ impl Journal {
     pub(super) fn remove(&self) -> Result<()> {
         let names = &self.names;
         let deadline = Instant::now() + GONE;
-        // A container that was being made when its maker was killed may appear late; the network cannot go before it.
+        // A container that is being started keeps the network.
         while let Err(error) = self.remove_containers().and_then(|()| self.remove_network()) {
             if Instant::now() > deadline {
                 return Err(error).with_context(|| {
                     format!("cluster {:?} is not gone after {GONE:?}; is the engine up?", names.cluster)
                 });
             }
-            std::thread::sleep(Duration::from_millis(200));
+            std::thread::sleep(LOOK);
+        }
+        if !self.made {
+            self.remove_late(deadline)?;
         }
         if engine::has_image(&names.image) {
             docker(&["image", "rm", &names.image])?;
@@ -96,14 +115,38 @@ impl Journal {
         }
     }
 
-    /// Everything on our network, and what carries our label.
-    fn remove_containers(&self) -> Result<()> {
+    /// Containers that come when everything else is gone, until none has come for a while.
+    fn remove_late(&self, deadline: Instant) -> Result<()> {
+        let mut quiet = Instant::now();
+        while quiet.elapsed() < LATE {
+            let found = self.containers()?;
+            // One that is only half there may not let itself be removed yet.
+            match self.remove_containers() {
+                Ok(()) if found.is_empty() => {}
+                Ok(()) => quiet = Instant::now(),
+                Err(error) if Instant::now() > deadline => return Err(error),
+                Err(_) => quiet = Instant::now(),
+            }
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    /// What carries our label, everything on our network, and what kind has made for that network while it was there.
+    fn containers(&self) -> Result<Vec<String>> {
+        let network = format!("network={}", self.names.network);
         let mut ids = engine::list(&[format!("label={LABEL}={}", self.names.cluster)])?;
+        ids.extend(engine::list(&[format!("label={KIND_LABEL}={}", self.names.cluster), network.clone()])?);
         if self.network()? {
-            ids.extend(engine::list(&[format!("network={}", self.names.network)])?);
+            ids.extend(engine::list(&[network])?);
         }
         ids.sort();
         ids.dedup();
+        Ok(ids)
+    }
+
+    fn remove_containers(&self) -> Result<()> {
+        let ids = self.containers()?;
         if ids.is_empty() {
             return Ok(());
         }
@@ -182,7 +225,7 @@ pub(super) fn gc() -> Result<Vec<String>> {
 /// # Errors
 /// If there is one.
 pub(super) fn refuse_foreign(cluster: &str) -> Result<()> {
-    if engine::list(&[format!("label={}={cluster}", engine::KIND_LABEL)])?.is_empty() {
+    if engine::list(&[format!("label={KIND_LABEL}={cluster}")])?.is_empty() {
         return Ok(());
     }
     bail!("a kind cluster {cluster:?} exists that this harness did not make; give another --name")
