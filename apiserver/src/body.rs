@@ -339,7 +339,9 @@ pub fn check_kind(object: &mut Value, resource: &Resource, kind: &str) -> Outcom
     }
     let whole_version = if got_version.is_empty() { &want_version } else { &got_version };
     let whole_kind = if got_kind.is_empty() { kind } else { &got_kind };
-    let why = if crate::schema::builtin::is_kind(whole_version, whole_kind) {
+    // A list of anything is a kind of v1 that no resource has.
+    let any_list = whole_version.as_str() == "v1" && whole_kind == "List";
+    let why = if any_list || crate::schema::builtin::is_kind(whole_version, whole_kind) {
         let package =
             if resource.group.is_empty() { "core" } else { resource.group.split('.').next().unwrap_or_default() };
         format!("converting (v1.{whole_kind}) to ({package}.{kind}): unknown conversion")

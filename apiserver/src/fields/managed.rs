@@ -239,12 +239,9 @@ fn others(
     Ok(differences)
 }
 
-/// Takes a field from everybody who owns it.
-pub fn disown(object: &mut Value, path: &[&str]) {
-    let mut managed = Managed::of(object);
-    managed.0.values_mut().for_each(|owned| owned.set.cut(path));
-    managed.0.retain(|_, owned| !owned.set.is_empty());
-    managed.store(object);
+/// Whether somebody owns a field.
+pub fn is_owned(object: &Value, path: &[String]) -> bool {
+    Managed::of(object).0.values().any(|owned| owned.set.has(path))
 }
 
 /// Applies a configuration: the merged object with its owners booked, or the conflicts.

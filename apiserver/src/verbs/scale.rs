@@ -7,7 +7,7 @@ use super::update::{check_names, replace};
 use super::{Call, Written, in_version, meta};
 use crate::body::{check_fields, read_object};
 use crate::failure::{Failure, FieldError, Outcome};
-use crate::fields::managed::disown;
+use crate::fields::managed::is_owned;
 use crate::registry::Resource;
 use crate::request::WriteOptions;
 use crate::schema::builtin;
@@ -142,13 +142,9 @@ fn write(
         &mut value[part]
     });
     *place = json!(replicas);
-    // Nobody owns what was written through the scale of a custom resource: its owners are of another group.
-    let booked = if call.resource.custom.is_some() { None } else { Some(options) };
-    if booked.is_none() {
-        let path: Vec<String> =
-            wanted.split('.').filter(|part| !part.is_empty()).map(|part| format!("f:{part}")).collect();
-        disown(&mut object, &path.iter().map(String::as_str).collect::<Vec<_>>());
-    }
+    // The scale of a custom resource shows only owners of its replicas; where there are none, nothing is booked at all.
+    let path: Vec<String> = wanted.split('.').filter(|part| !part.is_empty()).map(|part| format!("f:{part}")).collect();
+    let booked = (call.resource.custom.is_none() || is_owned(&live, &path)).then_some(options);
     let stored = replace(state, call, &live, object, booked, options.dry_run)?;
     Ok(Written { code: 200, object: show(&stored, call), warnings })
 }
