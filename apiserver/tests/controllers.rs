@@ -262,3 +262,41 @@ async fn a_daemon_set_rolls_node_by_node() {
     }
     assert_eq!(cluster.items("/apis/apps/v1/controllerrevisions").await.len(), 2);
 }
+
+/// Pods that no Job counts may end: those that have been let go, and those that never had one.
+#[tokio::test(start_paused = true)]
+async fn pods_without_a_job_lose_its_finalizer() {
+    let cluster = Cluster::start(1).await;
+    cluster.add_node("n1").await;
+    let (pods, finalizer) = ("/api/v1/namespaces/default/pods", json!(["batch.kubernetes.io/job-tracking"]));
+    let spec = json!({"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]});
+    let job = json!({"metadata": {"name": "j"}, "spec": {"template": {"spec": spec}}});
+    cluster.create("/apis/batch/v1/namespaces/default/jobs", job).await;
+    cluster.settle().await;
+    assert_eq!(cluster.items(pods).await[0]["metadata"]["finalizers"], finalizer);
+    cluster.delete("/apis/batch/v1/namespaces/default/jobs/j", json!({"propagationPolicy": "Orphan"})).await;
+    cluster.create(pods, json!({"metadata": {"name": "alone", "finalizers": finalizer}, "spec": spec})).await;
+    cluster.settle().await;
+    let found = cluster.items(pods).await;
+    assert_eq!(found.len(), 2);
+    for pod in found {
+        let metadata = &pod["metadata"];
+        assert_eq!((&metadata["finalizers"], &metadata["ownerReferences"]), (&json!(null), &json!(null)), "{pod}");
+    }
+}
+
+/// What is said of an object again is counted, however the object has changed in the meantime.
+#[tokio::test(start_paused = true)]
+async fn events_are_counted_whatever_revision_they_are_about() {
+    let cluster = Cluster::start(1).await;
+    cluster.add_node("n1").await;
+    cluster.create_workload("statefulsets", "db", json!({"replicas": 1, "serviceName": "db"})).await;
+    cluster.settle().await;
+    cluster.delete("/api/v1/namespaces/default/pods/db-0", json!({"gracePeriodSeconds": 0})).await;
+    cluster.settle().await;
+    let events = cluster.items("/api/v1/namespaces/default/events").await;
+    let made: Vec<_> = events.iter().filter(|event| event["reason"] == "SuccessfulCreate").collect();
+    let said = "create Pod db-0 in StatefulSet db successful";
+    assert_eq!(made.len(), 1, "{made:?}");
+    assert_eq!((&made[0]["message"], &made[0]["count"]), (&json!(said), &json!(2)));
+}

@@ -19,7 +19,7 @@ use super::cache::{Change, Key};
 use super::client::{Client, DeleteOptions, PatchType, Refused};
 use super::context::{Context, Controller, Tools};
 use super::kind::{JOBS, PODS};
-use super::object::{controller_of, is_terminating, namespace, revision, text, uid};
+use super::object::{is_terminating, namespace, revision, uid};
 use super::pods::owner_of;
 use plan::Plan;
 use pods::{is_tracked, untracked};
@@ -58,11 +58,8 @@ impl Controller for Jobs {
             for pod in change.both() {
                 match owner_of(cache, &JOBS, pod) {
                     Some(job) => queue.add_after(Key::of(&job), BATCH),
-                    // Its Job is gone, and nobody counts it any more.
-                    None if is_tracked(pod) => {
-                        let owner = controller_of(pod).map(|owner| text(owner, "/name")).unwrap_or_default();
-                        queue.add(Key::new(namespace(pod), owner));
-                    }
+                    // Its Job is gone, or was never there.
+                    None if is_tracked(pod) => queue.add(Key::new(namespace(pod), "")),
                     None => {}
                 }
             }
@@ -71,7 +68,7 @@ impl Controller for Jobs {
 
     async fn reconcile(&self, key: Key) -> Result<(), Refused> {
         let Some(job) = self.tools.cache.get(&JOBS, &key.namespace, &key.name) else {
-            return self.release_orphans(&key).await;
+            return self.release_orphans(&key.namespace).await;
         };
         if job["spec"]["managedBy"].as_str().is_some_and(|manager| manager != MANAGER) {
             return Ok(());
@@ -152,12 +149,11 @@ impl Jobs {
         }
     }
 
-    async fn release_orphans(&self, key: &Key) -> Result<(), Refused> {
-        for pod in self.tools.cache.list(&PODS, &key.namespace) {
-            let orphan = controller_of(&pod).is_some_and(|owner| owner["kind"] == "Job" && owner["name"] == *key.name);
-            if orphan && owner_of(&self.tools.cache, &JOBS, &pod).is_none() {
-                self.release(&pod).await?;
-            }
+    /// Lets go of all pods of a namespace whose Job is gone, or that have been made orphans: nobody counts them any more.
+    async fn release_orphans(&self, namespace: &str) -> Result<(), Refused> {
+        let Tools { cache, .. } = &self.tools;
+        for pod in cache.list(&PODS, namespace).iter().filter(|pod| owner_of(cache, &JOBS, pod).is_none()) {
+            self.release(pod).await?;
         }
         Ok(())
     }
