@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
 
-const TABLE: &str = include_str!("protobuf.txt");
+use super::protobuf::{Entry, TABLE, entries};
+
 /// What is in no message: begins, as objects do, with the fields that say what it is.
 const MORE: &str = "meta.v1.APIGroup name= versions= preferredVersion= serverAddressByClientCIDRs=
 meta.v1.APIGroupList groups=:meta.v1.APIGroup
@@ -39,14 +40,11 @@ fn types() -> &'static Types {
     static TYPES: OnceLock<Types> = OnceLock::new();
     TYPES.get_or_init(|| {
         let mut types = Types::default();
-        for line in TABLE.lines().chain(MORE.lines()).filter(|line| !line.starts_with('#')) {
-            let mut words = line.split(' ');
-            let head = words.next().unwrap_or_default();
-            let (name, version) = head.split_once('@').unwrap_or((head, ""));
-            if !version.is_empty() {
-                types.kinds.insert((version, name.rsplit('.').next().unwrap_or_default()), name);
+        for Entry { name, body, fields } in entries(TABLE).chain(entries(MORE)) {
+            if let Some(body) = body {
+                types.kinds.insert(body, name);
             }
-            let fields = words.filter_map(|word| {
+            let fields = fields.filter_map(|word| {
                 let (field, rest) = word.split_once('=')?;
                 let of = rest.split_once(':').map_or("", |(_, of)| of);
                 Some((field, of.trim_start_matches(['*', '[', ']', '{', '}']).trim_end_matches('!')))

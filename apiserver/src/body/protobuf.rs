@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 const MAGIC: &[u8] = b"k8s\0";
 /// Messages may lie this deep in each other.
 const DEPTH_MAX: u32 = 100;
-const TABLE: &str = include_str!("protobuf.txt");
+pub(super) const TABLE: &str = include_str!("protobuf.txt");
 
 /// Media type of such a body.
 pub const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
@@ -62,19 +62,33 @@ struct Table {
     bodies: HashMap<(&'static str, &'static str), &'static str>,
 }
 
+/// A message of a table: its name, the `apiVersion` and kind of which it is the body, and its fields as they are written.
+pub(super) struct Entry<F> {
+    pub(super) name: &'static str,
+    pub(super) body: Option<(&'static str, &'static str)>,
+    pub(super) fields: F,
+}
+
+/// The messages of a table, one a line: `NAME[@APIVERSION] FIELD=…`.
+pub(super) fn entries(table: &'static str) -> impl Iterator<Item = Entry<impl Iterator<Item = &'static str>>> {
+    table.lines().filter(|line| !line.starts_with('#')).map(|line| {
+        let mut words = line.split(' ');
+        let head = words.next().unwrap_or_default();
+        let (name, version) = head.split_once('@').unwrap_or((head, ""));
+        let kind = name.rsplit('.').next().unwrap_or_default();
+        Entry { name, body: (!version.is_empty()).then_some((version, kind)), fields: words }
+    })
+}
+
 fn table() -> &'static Table {
     static PARSED: OnceLock<Table> = OnceLock::new();
     PARSED.get_or_init(|| {
         let mut table = Table::default();
-        for line in TABLE.lines().filter(|line| !line.starts_with('#')) {
-            let mut words = line.split(' ');
-            let head = words.next().unwrap_or_default();
-            let (name, version) = head.split_once('@').unwrap_or((head, ""));
-            if !version.is_empty() {
-                let kind = name.rsplit('.').next().unwrap_or_default();
-                table.bodies.insert((version, kind), name);
+        for Entry { name, body, fields } in entries(TABLE) {
+            if let Some(body) = body {
+                table.bodies.insert(body, name);
             }
-            table.messages.insert(name, words.filter_map(field).collect());
+            table.messages.insert(name, fields.filter_map(field).collect());
         }
         table
     })
