@@ -31,13 +31,16 @@ pub(super) fn docker<A: AsRef<OsStr>>(args: &[A]) -> Result<String> {
     run(command)
 }
 
-/// Runs a command of `kind` that works on a network of the engine to its end, and ends it when the future is dropped: with all it has started, and also if this process is
-/// killed.
+/// Tells kind the engine's network; all that it starts inherits it.
+const NETWORK: &str = "KIND_EXPERIMENTAL_DOCKER_NETWORK";
+
+/// Runs a command of `kind` that works on a network of the engine to its end, and ends it when the future is dropped: with
+/// all it has started. If this process is killed, kind ends too, but not what it has started ([`makers`]).
 ///
 /// # Errors
 /// With the command and what it says.
 pub(super) async fn run_long(mut command: Command, network: &str) -> Result<String> {
-    command.env("KIND_EXPERIMENTAL_DOCKER_NETWORK", network);
+    command.env(NETWORK, network);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // As above; and a group can be ended as a whole.
     command.process_group(0);
@@ -48,6 +51,18 @@ pub(super) async fn run_long(mut command: Command, network: &str) -> Result<Stri
     let output = child.wait_with_output().await.with_context(|| format!("waiting for {shown}"))?;
     group.0 = None;
     said(&shown, output)
+}
+
+/// Processes of `kind`, and of what it has started, that work on a network of the engine.
+pub(super) fn makers(network: &str) -> Vec<Pid> {
+    let mark = format!("{NETWORK}={network}");
+    let works = |pid: &i32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+    };
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|process| process.file_name().to_str()?.parse().ok());
+    pids.filter(works).map(Pid::from_raw).collect()
 }
 
 /// `kind` from the environment variable `PORTOLAN_KIND` (which outlives sudo), or from the path.

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
 use serde::{Deserialize, Serialize};
 
 use super::super::journal::start_time;
@@ -14,9 +15,10 @@ use crate::sys;
 
 /// Time for containers to go.
 const GONE: Duration = Duration::from_secs(30);
-/// An engine goes on with a container whose maker was killed, and says nothing of it before it is there. None that was asked
-/// for comes later than this after the last.
+/// An engine goes on with a container whose maker was killed, and tells nobody before it is there: there is nothing else to
+/// wait for than that none comes for so long.
 const LATE: Duration = Duration::from_secs(3);
+/// Pause between two looks at what is to go.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// `journal.json` of a cluster.
@@ -86,8 +88,11 @@ impl Journal {
     pub(super) fn remove(&self) -> Result<()> {
         let names = &self.names;
         let deadline = Instant::now() + GONE;
+        if !self.made {
+            self.end_makers(deadline)?;
+        }
         // A container that is being started keeps the network.
-        while let Err(error) = self.remove_containers().and_then(|()| self.remove_network()) {
+        while let Err(error) = self.remove_containers().and_then(|_| self.remove_network()) {
             if Instant::now() > deadline {
                 return Err(error).with_context(|| {
                     format!("cluster {:?} is not gone after {GONE:?}; is the engine up?", names.cluster)
@@ -115,16 +120,31 @@ impl Journal {
         }
     }
 
-    /// Containers that come when everything else is gone, until none has come for a while.
+    /// Ends what a dead run had started to make the cluster: it would go on for as long as it takes.
+    fn end_makers(&self, deadline: Instant) -> Result<()> {
+        loop {
+            let makers = engine::makers(&self.names.network);
+            if makers.is_empty() {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "processes {makers:?} that make {:?} do not end", self.names.cluster);
+            for maker in makers {
+                // One that has ended in this moment is what is wanted.
+                let _ = kill(maker, Signal::SIGKILL);
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Removes containers that come when everything else is gone, until none has come for a while.
     fn remove_late(&self, deadline: Instant) -> Result<()> {
         let mut quiet = Instant::now();
         while quiet.elapsed() < LATE {
-            let found = self.containers()?;
-            // One that is only half there may not let itself be removed yet.
             match self.remove_containers() {
-                Ok(()) if found.is_empty() => {}
-                Ok(()) => quiet = Instant::now(),
+                Ok(false) => {}
+                Ok(true) => quiet = Instant::now(),
                 Err(error) if Instant::now() > deadline => return Err(error),
+                // One that is only half there may not let itself be removed yet.
                 Err(_) => quiet = Instant::now(),
             }
             std::thread::sleep(LOOK);
@@ -145,17 +165,19 @@ impl Journal {
         Ok(ids)
     }
 
-    fn remove_containers(&self) -> Result<()> {
+    /// Removes the cluster's containers; whether there were any.
+    fn remove_containers(&self) -> Result<bool> {
         let ids = self.containers()?;
         if ids.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let mut args = vec!["rm".to_owned(), "--force".into(), "--volumes".into()];
         args.extend(ids.iter().cloned());
         docker(&args)?;
         // Probes that were running joined the container's cgroup from outside: the engine neither ends them nor can it
         // remove the cgroup then.
-        ids.iter().flat_map(|id| cgroups(id)).try_for_each(|dir| sys::remove_cgroup(&sys::cgroup2()?.join(dir)))
+        ids.iter().flat_map(|id| cgroups(id)).try_for_each(|dir| sys::remove_cgroup(&sys::cgroup2()?.join(dir)))?;
+        Ok(true)
     }
 
     fn remove_network(&self) -> Result<()> {
