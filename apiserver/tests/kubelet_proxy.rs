@@ -142,6 +142,7 @@ async fn upgraded_connections_pass_through_whatever_they_speak() {
         ("POST", "SPDY/3.1", "p/exec?command=ls&stdin=true", "POST /exec/default/p/a?input=1&command=ls"),
         ("GET", "websocket", "p/attach?stdout=1&container=a", "GET /attach/default/p/a?output=1"),
         ("GET", "websocket", "p/portforward?ports=80", "GET /portForward/default/p?port=80"),
+        ("GET", "websocket", "p/portforward?ports=80,9&ports=7", "GET /portForward/default/p?port=80%2C9%2C7"),
     ] {
         let request = Request::builder().method(method).uri(format!("{PODS}/{path}")).header("host", "api");
         let request = request.header("connection", "Upgrade").header("upgrade", protocol);

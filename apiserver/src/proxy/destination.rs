@@ -168,10 +168,12 @@ fn streams(query: &Query) -> String {
     after_question_mark(out.finish())
 }
 
+/// Ports as kube-apiserver passes them on: all in one parameter (seen with v1.34.4).
 fn ports(query: &Query) -> String {
     let mut out = form_urlencoded::Serializer::new(String::new());
-    for port in query.all("ports").into_iter().flat_map(|ports| ports.split(',')) {
-        out.append_pair("port", port);
+    let ports = query.all("ports");
+    if !ports.is_empty() {
+        out.append_pair("port", &ports.join(","));
     }
     after_question_mark(out.finish())
 }

@@ -9,13 +9,16 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::Api;
 use nix::libc;
 use nix::pty::{Winsize, openpty};
 use support::{Cluster, Harness};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A pod with the programs of the machine, since images here have no shell; one container reads what is typed, one has a
 /// terminal. Both answer HTTP.
@@ -111,6 +114,27 @@ impl Kubectl<'_> {
         let child = command.spawn().unwrap();
         (child, File::from(pair.master))
     }
+}
+
+/// `kube` asks for channels of a WebSocket, which no kubectl does.
+fn port_forward_of_kube(kubeconfig: &Path) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let asking = async {
+        let config = kube::config::Kubeconfig::read_from(kubeconfig).unwrap();
+        let config = kube::Config::from_custom_kubeconfig(config, &kube::config::KubeConfigOptions::default()).await;
+        let pods: Api<Pod> = Api::namespaced(kube::Client::try_from(config.unwrap()).unwrap(), "default");
+        let mut forward = pods.portforward("streams", &[80, 9]).await.unwrap();
+        let refused = forward.take_error(9).unwrap();
+        let mut stream = forward.take_stream(80).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        (text(&answer), refused.await)
+    };
+    let asked = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), asking).await });
+    let (answer, refused) = asked.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("streams"), "{answer:?}");
+    assert!(refused.is_some_and(|why| why.contains("forwarding port 9")), "nothing listens there");
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -242,7 +266,7 @@ fn port_forward(kubectl: &Kubectl<'_>) {
 fn play(cluster: &str, up: &[&str]) {
     let Some(harness) = Harness::new() else { return };
     let _down = Cluster(&harness, cluster);
-    harness.run("up", cluster, up);
+    let upped = harness.run("up", cluster, up);
     let mut kubectl = Kubectl { harness: &harness, cluster, websocket: true };
     kubectl.good(&["apply", "-f", "-"], POD.as_bytes());
     kubectl.good(&["wait", "pod/streams", "--for=condition=Ready", "--timeout=60s"], b"");
@@ -254,6 +278,7 @@ fn play(cluster: &str, up: &[&str]) {
         terminals(&kubectl);
         port_forward(&kubectl);
     }
+    port_forward_of_kube(Path::new(text(&upped.stdout).trim()));
 }
 
 #[test]

@@ -17,12 +17,13 @@ const PORTS_MOST: usize = 127;
 /// Messages that wait for a slow reader.
 const WAITING: usize = 16;
 
-/// The ports that a query asks for.
+/// The ports that a query asks for. kube-apiserver joins them by commas (seen with v1.34.4).
 ///
 /// # Errors
 /// There are none, or too many, or one that is no port.
 pub(super) fn ports(query: &[(String, String)]) -> Result<Vec<u16>> {
-    let asked: Vec<&str> = query.iter().filter(|(name, _)| name == "port").map(|(_, port)| port.as_str()).collect();
+    let asked = query.iter().filter(|(name, _)| name == "port");
+    let asked: Vec<&str> = asked.flat_map(|(_, ports)| ports.split(',')).collect();
     ensure!(!asked.is_empty(), "query parameter \"port\" is required");
     ensure!(asked.len() <= PORTS_MOST, "no more than {PORTS_MOST} ports at once");
     asked

@@ -10,6 +10,7 @@ fn query(ports: &[&str]) -> Vec<(String, String)> {
 #[test]
 fn ports_are_numbers_and_there_are_some() {
     assert_eq!(ports(&query(&["80", "90"])).unwrap(), [80, 90]);
+    assert_eq!(ports(&query(&["80,90", "100"])).unwrap(), [80, 90, 100], "as kube-apiserver v1.34.4 passes them on");
     assert!(ports(&[]).unwrap_err().to_string().contains("required"));
     assert!(ports(&query(&["x"])).unwrap_err().to_string().contains("\"x\""));
     assert!(ports(&query(&["80"; 128])).unwrap_err().to_string().contains("127"));
