@@ -32,7 +32,7 @@ impl Inventory {
         processes(&mut all);
         mounts(&mut all);
         files("link", Path::new("/sys/class/net"), 1, &mut all);
-        files("cgroup", Path::new("/sys/fs/cgroup"), 8, &mut all);
+        cgroups(&mut all);
         files("state", Path::new("/run/portolan-e2e"), 1, &mut all);
         files("state", Path::new("/run/netns"), 1, &mut all);
         files("state", Path::new("/sys/fs/bpf"), 4, &mut all);
@@ -97,9 +97,21 @@ impl Inventory {
     }
 }
 
-/// A container engine's: it makes and removes things at its own pace, and no cluster of namespaces uses it.
+/// A container engine's, or a service's or login's: they come and go at their own pace, and no cluster of namespaces uses them.
 fn is_engines(cgroup: &str) -> bool {
-    ["/docker", "/containerd", "/system.slice"].iter().any(|part| cgroup.contains(part))
+    ["/docker", "/containerd", "/system.slice", "/user.slice"].iter().any(|part| cgroup.contains(part))
+}
+
+/// Groups of the unified hierarchy, the only one that clusters use; others belong to whoever runs this machine.
+fn cgroups(all: &mut BTreeSet<String>) {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").expect("mounts");
+    let unified = mounts.lines().filter_map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
+        [_, at, "cgroup2", ..] => Some(at),
+        _ => None,
+    });
+    for at in unified {
+        files("cgroup", Path::new(at), 8, all);
+    }
 }
 
 /// Whether a process has ended and waits for its parent to notice: for an orphan that is the machine's init, which may take
