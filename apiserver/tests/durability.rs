@@ -25,13 +25,16 @@ const KILLS: usize = 12;
 /// Writes that are acknowledged between two starts.
 const BETWEEN: std::ops::Range<usize> = 1..150;
 
-/// Where a record begins: length, checksum, payload.
+/// Bytes of a record before its payload: length, and two checksums.
+const HEADER: usize = 12;
+
+/// Where each record begins.
 fn records(log: &[u8]) -> Vec<usize> {
     let mut starts = Vec::new();
     let mut at = 8;
     while let Some(header) = log.get(at..at + 4) {
         starts.push(at);
-        at += 8 + u32::from_le_bytes(header.try_into().unwrap()) as usize;
+        at += HEADER + u32::from_le_bytes(header.try_into().unwrap()) as usize;
     }
     starts
 }
@@ -41,7 +44,7 @@ fn tear(path: &Path, chance: &mut fastrand::Rng) {
     let log = bytes(path);
     let starts = records(&log);
     let start = starts[chance.usize(..starts.len())];
-    let length = 8 + u32::from_le_bytes(log[start..start + 4].try_into().unwrap()) as usize;
+    let length = HEADER + u32::from_le_bytes(log[start..start + 4].try_into().unwrap()) as usize;
     let torn = &log[start..start + chance.usize(1..length)];
     std::fs::File::options().append(true).open(path).unwrap().write_all(torn).unwrap();
 }

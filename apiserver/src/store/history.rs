@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Key, Stored};
+use super::{Key, Retention, Stored};
 
 /// One committed write, with its objects as trees.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub struct Change {
 #[derive(Default)]
 pub(super) struct History {
     changes: VecDeque<Change>,
+    /// Text of the objects that the changes made.
+    bytes: usize,
     floor: u64,
     begin: u64,
 }
@@ -55,18 +57,24 @@ impl History {
         self.floor
     }
 
-    pub(super) fn push(&mut self, change: Change, most: usize) {
+    pub(super) fn push(&mut self, change: Change, most: Retention) {
+        self.bytes += weight(&change);
         self.changes.push_back(change);
-        while self.changes.len() > most.max(1) {
-            if let Some(dropped) = self.changes.pop_front() {
-                self.floor = dropped.revision;
-            }
+        while self.changes.len() > 1 && (self.changes.len() > most.events || self.bytes > most.bytes) {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(dropped) = self.changes.pop_front() {
+            self.bytes -= weight(&dropped);
+            self.floor = self.floor.max(dropped.revision);
         }
     }
 
     pub(super) fn forget_before(&mut self, revision: u64) {
         while self.changes.front().is_some_and(|change| change.revision <= revision) {
-            self.changes.pop_front();
+            self.drop_oldest();
         }
         self.floor = self.floor.max(revision);
     }
@@ -80,4 +88,8 @@ impl History {
     pub(super) fn back_to(&self, revision: u64) -> impl Iterator<Item = &Change> {
         self.changes.iter().rev().take_while(move |change| change.revision > revision)
     }
+}
+
+fn weight(change: &Change) -> usize {
+    change.after.as_ref().map_or(0, |after| after.text.len())
 }

@@ -1,9 +1,10 @@
-//! The append-only log: one record a write, each with its length and checksum.
+//! The append-only log: one record a write, each with its length and checksums.
 //!
 //! A process that dies between two bytes leaves a torn last record, which is cut off when the log is opened again:
-//! nobody was told that it was written. A record that is wrong with others behind it is damage, and is refused.
+//! nobody was told that it was written. Anything else that is wrong is damage, and is refused. The length has a checksum
+//! of its own: a length that was damaged would otherwise make a torn record of all that follows.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,11 +13,9 @@ use serde_json::{Value, json};
 
 use super::Key;
 
-const MAGIC: &[u8; 8] = b"kapilog1";
-/// Bytes before the payload: length and checksum, both little-endian `u32`.
-const HEADER: usize = 8;
-/// No object may be larger; a length beyond it is damage, not data.
-const RECORD_MAX: usize = 64 << 20;
+const MAGIC: &[u8; 8] = b"kapilog2";
+/// Bytes before the payload: its length, the checksum of the length, its own checksum, all little-endian `u32`.
+const HEADER: usize = 12;
 
 /// When a write counts as written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,7 +27,7 @@ pub enum Durability {
     Disk,
 }
 
-/// The log cannot be used.
+/// Something cannot be written, or the log cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// Reading or writing failed.
@@ -46,6 +45,18 @@ pub enum LogError {
     Foreign {
         /// Which file.
         path: PathBuf,
+    },
+    /// Another process writes to it.
+    #[error("the log {} is in use by another server; stop that one or name another data directory", path.display())]
+    InUse {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// An object is larger than etcd takes.
+    #[error("an object of {length} bytes is too large")]
+    TooLarge {
+        /// Of its text.
+        length: usize,
     },
     /// A record in the middle does not match its checksum.
     #[error("the log {} is damaged at byte {offset}: {what}; acknowledged writes are missing, so it is not opened", path.display())]
@@ -72,6 +83,8 @@ pub(super) struct Log {
     durability: Durability,
     /// Length up to the last whole record: a failed append is cut off again.
     length: u64,
+    /// A failed append could not be cut off: what came behind it could not be read again.
+    broken: bool,
 }
 
 impl Log {
@@ -79,11 +92,19 @@ impl Log {
         let io = |action| move |source| LogError::Io { action, path: path.to_owned(), source };
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io("opening"))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(LogError::InUse { path: path.to_owned() }),
+            Err(TryLockError::Error(source)) => return Err(io("locking")(source)),
+        }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io("reading"))?;
         if bytes.len() < MAGIC.len() && MAGIC.starts_with(&bytes) {
             file.seek(SeekFrom::Start(0)).map_err(io("seeking in"))?;
             file.write_all(MAGIC).map_err(io("starting"))?;
+            if durability == Durability::Disk {
+                file.sync_all().and_then(|()| sync_directory(path)).map_err(io("syncing"))?;
+            }
             bytes = MAGIC.to_vec();
         } else if !bytes.starts_with(MAGIC) {
             return Err(LogError::Foreign { path: path.to_owned() });
@@ -91,14 +112,20 @@ impl Log {
         let whole = read_records(path, &bytes, &mut replay)?;
         file.set_len(whole as u64).map_err(io("cutting the torn end of"))?;
         file.seek(SeekFrom::Start(whole as u64)).map_err(io("seeking in"))?;
-        Ok(Self { file, path: path.to_owned(), durability, length: whole as u64 })
+        Ok(Self { file, path: path.to_owned(), durability, length: whole as u64, broken: false })
     }
 
     /// Appends one write; on return it survives what the durability promises.
     pub(super) fn append(&mut self, revision: u64, key: &Key, object: Option<&str>) -> Result<(), LogError> {
+        if self.broken {
+            let source = io::Error::other("an earlier write failed and could not be taken back");
+            return Err(LogError::Io { action: "appending to", path: self.path.clone(), source });
+        }
         let payload = payload(revision, key, object);
+        let length = (payload.len() as u32).to_le_bytes();
         let mut record = Vec::with_capacity(HEADER + payload.len());
-        record.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+        record.extend_from_slice(&length);
+        record.extend_from_slice(&crc32fast::hash(&length).to_le_bytes());
         record.extend_from_slice(&crc32fast::hash(payload.as_bytes()).to_le_bytes());
         record.extend_from_slice(payload.as_bytes());
         let written = self.file.write_all(&record).and_then(|()| match self.durability {
@@ -108,12 +135,19 @@ impl Log {
         if let Err(source) = written {
             // Half a record must not stay in the middle of the log.
             let cut = self.file.set_len(self.length).and_then(|()| self.file.seek(SeekFrom::Start(self.length)));
+            self.broken = cut.is_err();
             let action = if cut.is_ok() { "appending to" } else { "appending to (and cutting back)" };
             return Err(LogError::Io { action, path: self.path.clone(), source });
         }
         self.length += record.len() as u64;
         Ok(())
     }
+}
+
+/// A new file is safe when its directory's entry is.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
 }
 
 /// The JSON of a record; `object` is JSON already.
@@ -129,15 +163,19 @@ fn read_records(path: &Path, bytes: &[u8], replay: &mut impl FnMut(Record)) -> R
     while at < bytes.len() {
         let damaged = |what: String| LogError::Damaged { path: path.to_owned(), offset: at, what };
         let Some(header) = bytes.get(at..at + HEADER) else { return Ok(at) };
-        let (length, sum) = (le_u32(&header[..4]) as usize, le_u32(&header[4..]));
-        if length > RECORD_MAX {
-            return Err(damaged(format!("a record of {length} bytes")));
+        let (length, sum) = (le_u32(&header[..4]) as usize, le_u32(&header[8..]));
+        if crc32fast::hash(&header[..4]) != le_u32(&header[4..8]) {
+            // A file system may have written the new length of the file, but none of the record, when the power went.
+            let empty = bytes[at..].iter().all(|byte| *byte == 0);
+            return if empty { Ok(at) } else { Err(damaged("the checksum of a length differs".into())) };
         }
         let end = at + HEADER + length;
         let Some(payload) = bytes.get(at + HEADER..end) else { return Ok(at) };
         if crc32fast::hash(payload) != sum {
-            // The last record may be torn in its middle, if the file system wrote its end first.
-            return if end == bytes.len() { Ok(at) } else { Err(damaged("its checksum differs".into())) };
+            // The last record may be torn in its middle, if the file system wrote its end first: what is missing is zeros,
+            // which JSON has none of.
+            let torn = end == bytes.len() && payload.contains(&0);
+            return if torn { Ok(at) } else { Err(damaged("its checksum differs".into())) };
         }
         let value = serde_json::from_slice(payload).map_err(|error| damaged(error.to_string()))?;
         replay(record(value).ok_or_else(|| damaged("a record without revision or key".into()))?);

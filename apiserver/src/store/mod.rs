@@ -51,13 +51,18 @@ pub struct TooOld {
 pub struct Retention {
     /// Events of one resource; older ones are forgotten and a watch from before them is told 410.
     pub events: usize,
+    /// Bytes of the objects of these events: few large objects do not take more memory than many small ones.
+    pub bytes: usize,
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { events: 100_000 }
+        Self { events: 100_000, bytes: 64 << 20 }
     }
 }
+
+/// The largest object, as JSON: what etcd takes if nobody configures it (measured with v3.6: 1.5 MiB for a request).
+const OBJECT_MAX: usize = 1536 << 10;
 
 /// An object of a list, with its key.
 pub type Listed = (Arc<Key>, Arc<Stored>);
@@ -218,6 +223,9 @@ impl Store {
         let revision = self.revision + 1;
         set_revision(&mut object, revision);
         let stored = Arc::new(Stored::new(revision, &object));
+        if stored.text.len() > OBJECT_MAX {
+            return Err(LogError::TooLarge { length: stored.text.len() });
+        }
         if let Some(log) = &mut self.log {
             log.append(revision, &key, Some(&stored.text))?;
         }
@@ -246,7 +254,7 @@ impl Store {
     fn commit(&mut self, change: Change) {
         self.revision = self.revision.max(change.revision);
         let history = self.history.entry(Arc::clone(&change.key.resource)).or_default();
-        history.push(change, self.retention.events);
+        history.push(change, self.retention);
         self.head.send_replace(self.revision);
     }
 

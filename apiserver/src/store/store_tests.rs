@@ -34,7 +34,7 @@ fn object(name: &str, data: &str) -> Value {
 }
 
 fn small(events: usize) -> Store {
-    Store::in_memory(Retention { events })
+    Store::in_memory(Retention { events, ..Retention::default() })
 }
 
 #[test]
@@ -136,20 +136,69 @@ fn damage_in_the_middle_is_refused() {
         store.put(key("a"), object("a", "1")).unwrap();
         store.put(key("b"), object("b", "1")).unwrap();
     }
-    let mut bytes = std::fs::read(&path).unwrap();
-    bytes[30] ^= 1;
-    std::fs::write(&path, &bytes).unwrap();
-    let error = Store::open(&path, Retention::default(), Durability::Disk).err().unwrap();
-    assert!(matches!(error, LogError::Damaged { offset: 8, .. }), "{error}");
+    let whole = std::fs::read(&path).unwrap();
+    for at in 8..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let error = Store::open(&path, Retention::default(), Durability::Disk).err();
+        assert!(matches!(error, Some(LogError::Damaged { .. })), "byte {at}: {error:?}");
+        assert_eq!(std::fs::read(&path).unwrap(), bytes, "nothing is cut off what is refused");
+    }
     std::fs::write(&path, b"something else").unwrap();
     assert!(matches!(Store::open(&path, Retention::default(), Durability::Disk), Err(LogError::Foreign { .. })));
+}
+
+#[test]
+fn what_a_power_cut_left_unwritten_is_torn() {
+    let directory = Scratch::new();
+    let path = directory.0.join("log");
+    let start = {
+        let mut store = Store::open(&path, Retention::default(), Durability::Disk).unwrap();
+        store.put(key("a"), object("a", "1")).unwrap();
+        let start = std::fs::metadata(&path).unwrap().len() as usize;
+        store.put(key("b"), object("b", "1")).unwrap();
+        start
+    };
+    let whole = std::fs::read(&path).unwrap();
+    for hole in [start..whole.len(), start + 12..whole.len(), start + 20..start + 40] {
+        let mut bytes = whole.clone();
+        bytes[hole.clone()].fill(0);
+        std::fs::write(&path, &bytes).unwrap();
+        let store = Store::open(&path, Retention::default(), Durability::Disk).unwrap();
+        assert_eq!((store.revision(), store.get(&key("b"))), (2, None), "zeros in {hole:?}");
+    }
+}
+
+#[test]
+fn two_servers_do_not_write_to_one_log() {
+    let directory = Scratch::new();
+    let path = directory.0.join("log");
+    let first = Store::open(&path, Retention::default(), Durability::Process).unwrap();
+    let error = Store::open(&path, Retention::default(), Durability::Process).err().unwrap();
+    assert!(matches!(error, LogError::InUse { .. }), "{error}");
+    drop(first);
+    Store::open(&path, Retention::default(), Durability::Process).unwrap();
+}
+
+#[test]
+fn large_objects_are_forgotten_by_their_weight() {
+    let mut store = Store::in_memory(Retention { events: 1000, bytes: 10_000 });
+    for step in 0..50 {
+        store.put(key("a"), object("a", &format!("{step}{}", "x".repeat(1000)))).unwrap();
+    }
+    let resource = key("").resource;
+    assert!(store.events_after(&resource, 30, 100).is_err(), "they would take 20 kB");
+    assert!(store.events_after(&resource, 45, 100).is_ok());
+    store.put(key("a"), object("a", &"x".repeat(20_000))).unwrap();
+    assert_eq!(store.events_after(&resource, store.revision() - 1, 10).unwrap().len(), 1, "the last one is kept");
 }
 
 #[test]
 fn history_goes_on_after_a_restart() {
     let directory = Scratch::new();
     let path = directory.0.join("log");
-    let open = |events| Store::open(&path, Retention { events }, Durability::Process).unwrap();
+    let open = |events| Store::open(&path, Retention { events, ..Retention::default() }, Durability::Process).unwrap();
     let resource = key("").resource;
     let before = {
         let mut store = open(100);
