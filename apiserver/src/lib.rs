@@ -8,6 +8,7 @@ pub mod auth;
 pub mod body;
 pub mod clock;
 pub mod controllers;
+pub(crate) mod expiry;
 pub mod failure;
 pub mod fields;
 pub(crate) mod go;

@@ -24,6 +24,7 @@ use crate::auth::keys::KeyError;
 use crate::auth::token::Tokens;
 use crate::auth::{Settings, User, gate};
 use crate::clock::{Chance, Clock, RuntimeClock};
+use crate::expiry::Expiry;
 use crate::failure::Failure;
 use crate::kinds::service::Allocations;
 use crate::proxy::{self, Way};
@@ -127,10 +128,11 @@ impl ApiServer {
         let allocations = Allocations::new(options.service_range, options.node_ports);
         let audit = options.audit.map(|sink| Arc::new(Audit::new(sink, Arc::clone(&clock))));
         let access = Access::new(options.access)?;
-        let chance = Chance::seeded(options.seed);
-        let mut state = State { store, registry, chance, allocations, clock, access };
-        state.restore();
-        state.bootstrap().map_err(|failure| StartError::Bootstrap(failure.message))?;
+        // What was made from the same seed before a restart is not made again.
+        let chance = Chance::seeded(options.seed.wrapping_add(store.revision()));
+        let mut state = State { store, registry, chance, allocations, clock, access, expiry: Expiry::default() };
+        let made = state.restore().and_then(|()| state.bootstrap());
+        made.map_err(|failure| StartError::Bootstrap(failure.message))?;
         Ok(Self {
             state: Arc::new(Mutex::new(state)),
             address: Arc::from(options.address),

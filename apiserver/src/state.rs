@@ -7,12 +7,16 @@ use serde_json::{Value, json};
 use crate::auth::access::Access;
 use crate::auth::bootstrap;
 use crate::clock::{Chance, Clock, seconds};
+use crate::expiry::{self, Expiry};
 use crate::failure::{Failure, Outcome};
 use crate::fields::managed::{Manager, Write, update};
 use crate::kinds::definition;
 use crate::kinds::service::Allocations;
 use crate::registry::{Registry, Resource};
-use crate::store::{Key, Store};
+use crate::store::{Key, LogError, Store};
+
+/// Objects are read again by a parser that goes no deeper than 128 levels, from within records, lists and events.
+const DEPTH_MAX: usize = 120;
 
 /// The server's state; every request that writes holds it from reading to committing.
 pub struct State {
@@ -28,6 +32,8 @@ pub struct State {
     pub clock: Arc<dyn Clock>,
     /// Keys, roles, plug-ins.
     pub access: Access,
+    /// When Events end.
+    pub(crate) expiry: Expiry,
 }
 
 impl State {
@@ -55,11 +61,24 @@ impl State {
 
     /// Commits an object and keeps the books that follow from it.
     pub fn put(&mut self, key: Key, object: Value) -> Outcome<Arc<Value>> {
+        if is_deeper(&object, DEPTH_MAX) {
+            return Err(Failure::unsupported(&format!("an object that is nested deeper than {DEPTH_MAX} levels")));
+        }
         let before = self.store.get(&key);
-        let after = self.store.put(key.clone(), object).map_err(|error| Failure::unavailable(error.to_string()))?;
+        let after = self.store.put(key.clone(), object).map_err(|error| match error {
+            LogError::TooLarge { .. } => Failure::plain("etcdserver: request is too large"),
+            error => Failure::unavailable(error.to_string()),
+        })?;
         self.allocations.follow(&key, before.as_deref(), Some(&after));
         self.access.follow(&key);
         self.follow_definitions(&key);
+        if &*key.resource == expiry::EVENTS {
+            let now = self.clock.now();
+            self.expiry.note(now, &key, &self.store);
+            while let Some(ended) = self.expiry.next(now, &self.store) {
+                self.remove(&ended)?;
+            }
+        }
         if &*key.resource == definition::STORAGE {
             if before.is_none() {
                 self.store.begin(&definition::instances(&after));
@@ -162,11 +181,19 @@ impl State {
         self.registry.set_custom(custom);
     }
 
-    /// Rebuilds what follows from the stored objects, after the log was replayed.
-    pub fn restore(&mut self) {
+    /// Rebuilds what follows from the stored objects, after the log was replayed, and goes on with what was under way:
+    /// the steps of a definition are writes of their own.
+    ///
+    /// # Errors
+    /// 503 if the log cannot be written.
+    pub fn restore(&mut self) -> Outcome<()> {
         let services: Arc<str> = Arc::from("/services");
         for (key, object) in self.store.list(&services, "") {
             self.allocations.follow(key, None, Some(&object));
+        }
+        let events: Arc<str> = Arc::from(expiry::EVENTS);
+        for (key, _) in self.store.list_stored(&events, "") {
+            self.expiry.note(self.clock.now(), key, &self.store);
         }
         let definitions: Arc<str> = Arc::from(definition::STORAGE);
         let served = self
@@ -177,6 +204,14 @@ impl State {
             self.store.begin_at(&instances, since);
         }
         self.rebuild_custom();
+        let keys: Vec<Arc<Key>> = self.store.list_stored(&definitions, "").map(|(key, _)| Arc::clone(key)).collect();
+        for key in keys {
+            // An earlier one may have changed it.
+            if let Some(definition) = self.store.get(&key) {
+                self.establish(&key, &definition)?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes what every cluster has, if it is not there.
@@ -229,3 +264,17 @@ impl State {
         Ok(())
     }
 }
+
+/// Whether a value has more levels than `levels`.
+pub(crate) fn is_deeper(value: &Value, levels: usize) -> bool {
+    let within = |value: &Value| levels == 0 || is_deeper(value, levels - 1);
+    match value {
+        Value::Object(map) => map.values().any(within),
+        Value::Array(list) => list.iter().any(within),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

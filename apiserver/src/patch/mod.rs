@@ -7,12 +7,21 @@ mod patch_tests;
 
 use serde_json::{Map, Value};
 
+use crate::state::is_deeper;
+
 /// A JSON patch that does not fit the object; the real server does not say more.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rejected;
 
+/// Most bytes that all `copy` operations together may add; kube-apiserver v1.34 has the same limit.
+const COPIED_MAX: usize = 3 << 20;
+/// Most levels of a path, and of what is put there. No object may have so many; without a limit, each of many operations
+/// could go deeper than the last.
+const LEVELS_MAX: usize = 200;
+
 /// Applies RFC 6902 as the Go library does: `test` against null passes on an absent member, and `replace` makes one.
 pub fn json_patch(target: &mut Value, operations: &[Value]) -> Result<(), Rejected> {
+    let mut copied = 0;
     for operation in operations {
         let text = |name: &str| operation.get(name).and_then(Value::as_str);
         let path = pointer(text("path").ok_or(Rejected)?)?;
@@ -28,8 +37,13 @@ pub fn json_patch(target: &mut Value, operations: &[Value]) -> Result<(), Reject
             }
             "copy" => {
                 let from = pointer(text("from").ok_or(Rejected)?)?;
-                let copied = find(target, &from).cloned().ok_or(Rejected)?;
-                add(target, &path, copied)?;
+                let value = find(target, &from).filter(|value| !is_deeper(value, LEVELS_MAX)).ok_or(Rejected)?;
+                copied += value.to_string().len();
+                if copied > COPIED_MAX {
+                    return Err(Rejected);
+                }
+                let value = value.clone();
+                add(target, &path, value)?;
             }
             _ => return Err(Rejected),
         }
@@ -68,6 +82,9 @@ fn parent<'a, 'p>(value: &'a mut Value, path: &'p [String]) -> Result<(&'a mut V
 }
 
 fn add(target: &mut Value, path: &[String], value: Value) -> Result<(), Rejected> {
+    if path.len() > LEVELS_MAX || is_deeper(&value, LEVELS_MAX) {
+        return Err(Rejected);
+    }
     if path.is_empty() {
         *target = value;
         return Ok(());
