@@ -10,7 +10,7 @@ use super::client::{DeleteOptions, PatchType, Refused};
 use super::context::Tools;
 use super::kind::{Kind, PODS};
 use super::object::{
-    controller_of, is_controlled_by, is_terminating, labels, name, namespace, owner_reference, selects, uid,
+    controller_of, is_controlled_by, is_terminating, labels, name, namespace, owner_reference, selector, selects, uid,
 };
 
 impl<K: Clone + Eq + Hash> Tools<K> {
@@ -24,7 +24,7 @@ impl<K: Clone + Eq + Hash> Tools<K> {
     ) -> Result<Vec<Arc<Value>>, Refused> {
         let mut claimed = Vec::new();
         for object in self.cache.list(kind, namespace(owner)) {
-            let selected = selects(&owner["spec"]["selector"], labels(&object));
+            let selected = selects(&selector(owner_kind, owner), labels(&object));
             if is_controlled_by(&object, owner) {
                 if selected {
                     claimed.push(object);

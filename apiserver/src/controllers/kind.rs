@@ -63,6 +63,8 @@ pub(crate) const EVENTS: Kind = Kind::builtin("", "v1", "events", "Event", true)
 pub(crate) const NAMESPACES: Kind = Kind::builtin("", "v1", "namespaces", "Namespace", false);
 pub(crate) const NODES: Kind = Kind::builtin("", "v1", "nodes", "Node", false);
 pub(crate) const PODS: Kind = Kind::builtin("", "v1", "pods", "Pod", true);
+pub(crate) const REPLICATION_CONTROLLERS: Kind =
+    Kind::builtin("", "v1", "replicationcontrollers", "ReplicationController", true);
 pub(crate) const SECRETS: Kind = Kind::builtin("", "v1", "secrets", "Secret", true);
 pub(crate) const PERSISTENT_VOLUMES: Kind = Kind::builtin("", "v1", "persistentvolumes", "PersistentVolume", false);
 pub(crate) const PERSISTENT_VOLUME_CLAIMS: Kind =
@@ -78,11 +80,13 @@ pub(crate) const STATEFUL_SETS: Kind = Kind::builtin("apps", "v1", "statefulsets
 pub(crate) const JOBS: Kind = Kind::builtin("batch", "v1", "jobs", "Job", true);
 pub(crate) const ENDPOINT_SLICES: Kind =
     Kind::builtin("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", true);
+pub(crate) const POD_DISRUPTION_BUDGETS: Kind =
+    Kind::builtin("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", true);
 pub(crate) const LEASES: Kind = Kind::builtin("coordination.k8s.io", "v1", "leases", "Lease", true);
 pub(crate) const NEW_EVENTS: Kind = Kind::builtin("events.k8s.io", "v1", "events", "Event", true);
 
 /// What is watched from the beginning; every controller may read these from the cache.
-pub(crate) const WATCHED: [Kind; 18] = [
+pub(crate) const WATCHED: [Kind; 20] = [
     NAMESPACES,
     NODES,
     LEASES,
@@ -96,9 +100,11 @@ pub(crate) const WATCHED: [Kind; 18] = [
     DAEMON_SETS,
     DEPLOYMENTS,
     REPLICA_SETS,
+    REPLICATION_CONTROLLERS,
     STATEFUL_SETS,
     JOBS,
     PODS,
     PERSISTENT_VOLUMES,
     PERSISTENT_VOLUME_CLAIMS,
+    POD_DISRUPTION_BUDGETS,
 ];

@@ -12,6 +12,7 @@ mod client;
 mod context;
 mod daemon;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod events;
 mod garbage;
@@ -92,6 +93,7 @@ pub async fn run(server: ApiServer, options: ControllerOptions) {
     replica_set::start(&mut context);
     stateful_set::start(&mut context);
     job::start(&mut context);
+    disruption::start(&mut context);
     endpoints::start(&mut context);
     garbage::start(&mut context);
     storage::start(&mut context);

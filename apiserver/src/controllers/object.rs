@@ -1,8 +1,10 @@
 //! Reading and making the parts that objects have in common.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value, json};
 
-use super::kind::Kind;
+use super::kind::{Kind, REPLICATION_CONTROLLERS};
 use crate::verbs::meta;
 
 /// `metadata.name`.
@@ -122,10 +124,21 @@ pub(crate) fn scaled(value: &Value, total: i64, up: bool) -> i64 {
     match value {
         Value::String(text) => {
             let percent: i64 = text.strip_suffix('%').and_then(|digits| digits.parse().ok()).unwrap_or(0);
-            let product = percent * total;
-            if up { (product + 99).div_euclid(100) } else { product.div_euclid(100) }
+            // Somebody may have written any number.
+            let product = i128::from(percent) * i128::from(total);
+            let share = if up { (product + 99).div_euclid(100) } else { product.div_euclid(100) };
+            i64::from(i32::try_from(share).unwrap_or(i32::MAX))
         }
-        other => other.as_i64().unwrap_or(0),
+        other => other.as_i64().unwrap_or(0).clamp(0, i32::MAX.into()),
+    }
+}
+
+/// What an owner's children are selected by, as a LabelSelector: a ReplicationController has labels in its place.
+pub(crate) fn selector<'a>(kind: &Kind, owner: &'a Value) -> Cow<'a, Value> {
+    let selector = &owner["spec"]["selector"];
+    match *kind == REPLICATION_CONTROLLERS {
+        true => Cow::Owned(json!({"matchLabels": selector})),
+        false => Cow::Borrowed(selector),
     }
 }
 

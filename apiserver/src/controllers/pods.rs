@@ -10,8 +10,8 @@ use super::cache::{Cache, Change, Key};
 use super::client::{Client, DeleteOptions, PatchType, Refused};
 use super::kind::{Kind, PODS};
 use super::object::{
-    condition, controller_of, generation, is_terminating, labels, list, name, namespace, owner_reference, selects,
-    text, uid,
+    condition, controller_of, generation, is_terminating, labels, list, name, namespace, owner_reference, selector,
+    selects, text, uid,
 };
 use crate::clock::seconds;
 
@@ -129,7 +129,7 @@ pub(super) fn owners(cache: &Cache, kind: &Kind, change: &Change) -> Vec<Key> {
             keys.extend(owner_of(cache, kind, child).map(|owner| Key::of(&owner)));
         } else {
             let all = cache.list(kind, namespace(child)).into_iter();
-            let wanting = all.filter(|owner| selects(&owner["spec"]["selector"], labels(child)));
+            let wanting = all.filter(|owner| selects(&selector(kind, owner), labels(child)));
             keys.extend(wanting.map(|owner| Key::of(&owner)));
         }
     }

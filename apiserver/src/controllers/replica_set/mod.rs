@@ -1,4 +1,4 @@
-//! ReplicaSets: as many pods as are wanted, no more and no less.
+//! ReplicaSets, and ReplicationControllers, their forerunners: as many pods as are wanted, no more and no less.
 
 mod rank;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::cache::{Change, Key};
 use super::client::Refused;
 use super::context::{Context, Controller, Tools};
-use super::kind::{PODS, REPLICA_SETS};
+use super::kind::{Kind, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS};
 use super::object::{
     controller_of, counted, generation, is_terminating, labels, list, name, namespace, selects, text, uid,
 };
@@ -21,28 +21,34 @@ use crate::clock::seconds;
 const BURST: usize = 500;
 
 pub(super) fn start(context: &mut Context) {
-    context.run("replicaset", ReplicaSets(context.tools("replicaset-controller", "replicaset-controller")));
+    for (kind, name) in [(REPLICA_SETS, "replicaset-controller"), (REPLICATION_CONTROLLERS, "replication-controller")] {
+        let tools = context.tools(name, name);
+        context.run(name, ReplicaSets { kind, tools });
+    }
 }
 
-struct ReplicaSets(Tools<Key>);
+struct ReplicaSets {
+    kind: Kind,
+    tools: Tools<Key>,
+}
 
 impl Controller for ReplicaSets {
     type Key = Key;
 
     fn tools(&self) -> &Tools<Key> {
-        &self.0
+        &self.tools
     }
 
     fn note(&self, change: &Change) {
-        if change.is(&REPLICA_SETS) {
-            self.0.queue.add(Key::of(change.object()));
+        if change.is(&self.kind) {
+            self.tools.queue.add(Key::of(change.object()));
         } else if change.is(&PODS) {
-            self.0.queue.extend(owners(&self.0.cache, &REPLICA_SETS, change));
+            self.tools.queue.extend(owners(&self.tools.cache, &self.kind, change));
         }
     }
 
     async fn reconcile(&self, key: Key) -> Result<(), Refused> {
-        let Some(set) = self.0.cache.get(&REPLICA_SETS, &key.namespace, &key.name) else { return Ok(()) };
+        let Some(set) = self.tools.cache.get(&self.kind, &key.namespace, &key.name) else { return Ok(()) };
         let managed = if is_terminating(&set) { Ok(()) } else { self.manage(&set).await };
         let told = self.tell(&set, managed.as_ref().err()).await;
         managed.and(told)
@@ -51,7 +57,7 @@ impl Controller for ReplicaSets {
 
 impl ReplicaSets {
     async fn active(&self, set: &Value) -> Result<Vec<Arc<Value>>, Refused> {
-        let mut pods = self.0.claim((&REPLICA_SETS, set), &PODS, is_active).await?;
+        let mut pods = self.tools.claim((&self.kind, set), &PODS, is_active).await?;
         pods.retain(|pod| is_active(pod));
         Ok(pods)
     }
@@ -60,16 +66,16 @@ impl ReplicaSets {
         let pods = self.active(set).await?;
         let wanted = replicas(set);
         for _ in pods.len()..wanted.min(pods.len() + BURST) {
-            let pod = from_template(&REPLICA_SETS, set, &set["spec"]["template"]);
-            if !self.0.create_pod(&REPLICA_SETS, set, &pod).await? {
+            let pod = from_template(&self.kind, set, &set["spec"]["template"]);
+            if !self.tools.create_pod(&self.kind, set, &pod).await? {
                 return Ok(());
             }
         }
         if pods.len() > wanted {
             let surplus = (pods.len() - wanted).min(BURST);
             let related = self.related(set);
-            for pod in rank::first_to_go(&pods, &related, surplus, self.0.clock.now()) {
-                self.0.delete_pod(&REPLICA_SETS, set, &pod).await?;
+            for pod in rank::first_to_go(&pods, &related, surplus, self.tools.clock.now()) {
+                self.tools.delete_pod(&self.kind, set, &pod).await?;
             }
         }
         Ok(())
@@ -78,25 +84,25 @@ impl ReplicaSets {
     /// Active pods of all sets of the same owner: of those on one node, some go before the last one of another node.
     fn related(&self, set: &Value) -> Vec<Arc<Value>> {
         let owner = controller_of(set).map(|owner| owner["uid"].clone());
-        let sets = self.0.cache.list(&REPLICA_SETS, namespace(set)).into_iter();
+        let sets = self.tools.cache.list(&self.kind, namespace(set)).into_iter();
         let mates = sets.filter(|other| {
             name(other) == name(set) || (owner.is_some() && controller_of(other).map(|o| o["uid"].clone()) == owner)
         });
-        let dependents = mates.flat_map(|mate| self.0.cache.dependents(uid(&mate)));
+        let dependents = mates.flat_map(|mate| self.tools.cache.dependents(uid(&mate)));
         dependents.filter(|(kind, pod)| *kind == PODS && is_active(pod)).map(|(_, pod)| pod).collect()
     }
 
     async fn tell(&self, set: &Value, failure: Option<&Refused>) -> Result<(), Refused> {
         let pods = self.active(set).await?;
-        let (minimum, now) = (min_ready(set), self.0.clock.now());
+        let (minimum, now) = (min_ready(set), self.tools.clock.now());
         let status = status(set, &pods, failure, &seconds(now), |pod| {
             until_available(pod, minimum, now) == Some(Duration::ZERO)
         });
         let soon = pods.iter().filter_map(|pod| until_available(pod, minimum, now)).filter(|wait| !wait.is_zero());
         if let Some(wait) = soon.min() {
-            self.0.queue.add_after(Key::of(set), wait);
+            self.tools.queue.add_after(Key::of(set), wait);
         }
-        self.0.write_status(&REPLICA_SETS, set, status).await
+        self.tools.write_status(&self.kind, set, status).await
     }
 }
 
