@@ -73,14 +73,17 @@ pub fn render(body: Value, form: Form, include: Include, resource: &Resource, no
                     (vec![body], metadata)
                 }
             };
-            let rows = items.iter().map(|item| row(item, include, version, resource, &columns, now)).collect();
-            table(version, metadata, columns.definitions(), rows)
+            let rows: Vec<Value> =
+                items.iter().map(|item| row(item, include, version, resource, &columns, now)).collect();
+            // Where the real server has no printer of its own, no rows are null.
+            let none = rows.is_empty() && resource.custom.is_none() && columns.names.iter().any(|n| n == "Created At");
+            table(version, metadata, columns.definitions(), if none { Value::Null } else { json!(rows) })
         }
         _ => body,
     }
 }
 
-fn table(version: &str, metadata: Value, columns: Value, rows: Vec<Value>) -> Value {
+fn table(version: &str, metadata: Value, columns: Value, rows: Value) -> Value {
     json!({"kind": "Table", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata,
         "columnDefinitions": columns, "rows": rows})
 }
@@ -158,7 +161,7 @@ pub fn bookmark(
             let empty = cells(&bare, resource, &columns, now);
             let object = if include == Include::None { Value::Null } else { partial(&bare, version) };
             let definitions = if first { columns.definitions() } else { Value::Null };
-            let rows = vec![json!({"cells": empty, "object": object})];
+            let rows = json!([{"cells": empty, "object": object}]);
             table(version, json!({"resourceVersion": revision.to_string()}), definitions, rows)
         }
         _ => {

@@ -31,6 +31,9 @@ const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 /// A watch without a time limit ends after this and up to as much again, so that clients spread.
 const DEFAULT_LIMIT: Duration = Duration::from_secs(1800);
 
+/// No watch lasts longer; far more seconds than that are no time of which one could wait for the end.
+const LIMIT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// One open watch.
 pub struct Watch {
     state: Arc<Mutex<State>>,
@@ -62,7 +65,7 @@ impl Watch {
         let mut state = locked(shared);
         let spread = u64::from(state.chance.below(DEFAULT_LIMIT.as_secs() as u32));
         let limit = match limit {
-            Some(seconds) => Duration::from_secs(u64::try_from(seconds).unwrap_or(0)),
+            Some(seconds) => Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).min(LIMIT_MAX),
             None => DEFAULT_LIMIT + Duration::from_secs(spread),
         };
         let current = state.store.revision();
@@ -162,7 +165,10 @@ impl Watch {
                     self.push_change(change, &state);
                 }
                 if whole {
-                    self.cursor = state.store.revision();
+                    // A watch from a revision that has not come yet waits for it.
+                    self.cursor = self.cursor.max(state.store.revision());
+                    // Its clients begin anew with what the definition says now, or learn that it is gone.
+                    self.closed = !self.is_served(&state);
                 }
             }
             Err(gone) => {
@@ -170,6 +176,14 @@ impl Watch {
                 self.closed = true;
             }
         }
+    }
+
+    /// Whether the resource is still what it was when the watch began.
+    fn is_served(&self, state: &State) -> bool {
+        let own = &self.call.resource;
+        let Some(custom) = &own.custom else { return true };
+        let now = state.registry.find(&own.group, &own.version, &own.plural);
+        now.and_then(|now| now.custom.as_ref()).is_some_and(|now| now.identity == custom.identity)
     }
 
     fn push_change(&mut self, change: &Change, state: &State) {

@@ -41,7 +41,7 @@ pub fn create(state: &mut State, call: &Call, object: &mut Value) -> Outcome<()>
     if limits::concerns(call) {
         limits::check(state, call, object)?;
     }
-    unenforced(call)?;
+    unkept(call)?;
     classes::fill(state, call, object);
     priority::admit_class(state, call, object)?;
     if state.access.node_restriction {
@@ -66,12 +66,22 @@ pub fn update(state: &mut State, call: &Call, object: &Value, current: &Value) -
     escalation::check(state, &call.resource, &call.user, object, Some(current))
 }
 
-/// A promise that nothing here would keep is not taken.
-fn unenforced(call: &Call) -> Outcome<()> {
-    match (call.resource.group.as_str(), call.resource.plural.as_str()) {
-        ("", "resourcequotas") => Err(Failure::unsupported("a ResourceQuota, which nothing here would enforce,")),
-        _ => Ok(()),
-    }
+/// A promise that nothing here would keep is not taken: of such kinds there are no objects, which can be listed and watched.
+fn unkept(call: &Call) -> Outcome<()> {
+    let keeping = match (call.resource.group.as_str(), call.resource.plural.as_str()) {
+        ("", "resourcequotas") => "enforce",
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies" | "validatingadmissionpolicybindings") => {
+            "enforce"
+        }
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations" | "validatingwebhookconfigurations") => "call",
+        ("autoscaling", "horizontalpodautoscalers") => "follow",
+        ("batch", "cronjobs") => "run",
+        ("certificates.k8s.io", "certificatesigningrequests") => "sign",
+        ("storage.k8s.io", "csistoragecapacities") => "heed",
+        ("storage.k8s.io", "volumeattachments") => "carry out",
+        _ => return Ok(()),
+    };
+    Err(Failure::unsupported(&format!("a {}, which nothing here would {keeping},", call.resource.kind)))
 }
 
 /// Admits the end of an object.
@@ -95,3 +105,7 @@ pub fn token(state: &State, call: &Call, request: &Value) -> Outcome<()> {
         false => Ok(()),
     }
 }
+
+#[cfg(test)]
+#[path = "unkept_tests.rs"]
+mod tests;

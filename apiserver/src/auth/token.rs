@@ -193,18 +193,11 @@ impl Tokens {
         if claims["iss"] == LASTING_ISSUER {
             let claims: Lasting = serde_json::from_value(claims).map_err(|_| invalid())?;
             let user = claims.user(state, token, now).ok_or_else(invalid)?;
-            return Ok((user, self.audiences.iter().filter(|own| wanted.contains(own)).cloned().collect()));
+            // It names no audiences: it is for this server.
+            return Ok((user, common(&self.audiences, wanted)?));
         }
         let claims = self.current(claims, now.as_second()).ok_or_else(invalid)?;
-        let common: Vec<String> = wanted.iter().filter(|audience| claims.aud.contains(audience)).cloned().collect();
-        if common.is_empty() {
-            let list = |list: &[String]| list.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" ");
-            return Err(format!(
-                "[invalid bearer token, token audiences [{}] is invalid for the target audiences [{}]]",
-                list(&claims.aud),
-                list(wanted)
-            ));
-        }
+        let common = common(&claims.aud, wanted)?;
         let private = &claims.private;
         let account = private.serviceaccount.as_ref().ok_or_else(invalid)?;
         let of_account = format!("system:serviceaccount:{}:{}", private.namespace, account.name);
@@ -226,6 +219,23 @@ impl Tokens {
         user.extra = extra(&claims);
         Ok((user, common))
     }
+}
+
+/// The audiences that a token is for and that are wanted.
+///
+/// # Errors
+/// There are none.
+fn common(own: &[String], wanted: &[String]) -> Result<Vec<String>, String> {
+    let common: Vec<String> = wanted.iter().filter(|audience| own.contains(audience)).cloned().collect();
+    if common.is_empty() {
+        let list = |list: &[String]| list.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" ");
+        return Err(format!(
+            "[invalid bearer token, token audiences [{}] is invalid for the target audiences [{}]]",
+            list(own),
+            list(wanted)
+        ));
+    }
+    Ok(common)
 }
 
 fn is_alive(state: &State, resource: &str, namespace: &str, bound: &Bound, now: Timestamp) -> bool {

@@ -1,6 +1,7 @@
 //! CustomResourceDefinitions: what they default to, and the resources that they add.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -268,12 +269,21 @@ fn custom(definition: &Value, version: &Value, schemas: Arc<BTreeMap<String, Arc
             .map(|path| path.trim_start_matches('.').to_owned())
             .collect(),
         definition: meta(definition, "name").to_owned(),
+        identity: identity(definition),
         schemas,
         openapi: version["schema"]["openAPIV3Schema"].clone(),
         rules: Rules::compile(&version["schema"]["openAPIV3Schema"]),
         warning: deprecation(definition, version),
         terminating: definition["metadata"]["deletionTimestamp"].is_string(),
     }
+}
+
+fn identity(definition: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for part in [&definition["metadata"]["uid"], &definition["spec"], &definition["status"]["acceptedNames"]] {
+        part.to_string().hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// What a deprecated version warns about: its own words, or which version to use.

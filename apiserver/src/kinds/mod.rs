@@ -392,7 +392,11 @@ pub fn grace(resource: &Resource, live: &Value, asked: Option<i64>) -> i64 {
     if unscheduled || matches!(live["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) {
         return 0;
     }
-    asked.or(live["spec"]["terminationGracePeriodSeconds"].as_i64()).unwrap_or(30).max(0)
+    match asked.or(live["spec"]["terminationGracePeriodSeconds"].as_i64()).unwrap_or(30) {
+        // So the real server reads a time that is over.
+        ..0 => 1,
+        seconds => seconds,
+    }
 }
 
 /// What else changes when an object begins to end.

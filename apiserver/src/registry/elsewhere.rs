@@ -8,24 +8,11 @@ use super::group_version;
 use crate::failure::Failure;
 
 /// Group, versions, resources.
-const RESOURCES: [(&str, &[&str], &[&str]); 10] = [
+const RESOURCES: [(&str, &[&str], &[&str]); 6] = [
     ("", &["v1"], &["componentstatuses"]),
     ("apiregistration.k8s.io", &["v1"], &["apiservices"]),
-    ("autoscaling", &["v2", "v1"], &["horizontalpodautoscalers"]),
-    ("batch", &["v1"], &["cronjobs"]),
-    ("certificates.k8s.io", &["v1"], &["certificatesigningrequests"]),
     ("networking.k8s.io", &["v1"], &["ipaddresses", "servicecidrs"]),
-    ("storage.k8s.io", &["v1"], &["csistoragecapacities", "volumeattachments", "volumeattributesclasses"]),
-    (
-        "admissionregistration.k8s.io",
-        &["v1"],
-        &[
-            "mutatingwebhookconfigurations",
-            "validatingadmissionpolicies",
-            "validatingadmissionpolicybindings",
-            "validatingwebhookconfigurations",
-        ],
-    ),
+    ("storage.k8s.io", &["v1"], &["volumeattributesclasses"]),
     ("resource.k8s.io", &["v1"], &["deviceclasses", "resourceclaims", "resourceclaimtemplates", "resourceslices"]),
     ("flowcontrol.apiserver.k8s.io", &["v1"], &["flowschemas", "prioritylevelconfigurations"]),
 ];

@@ -58,6 +58,8 @@ pub struct Custom {
     pub selectable: Vec<String>,
     /// Name of the definition.
     pub definition: String,
+    /// Differs where the definition is another one, or says something else about its names, versions and schemas.
+    pub identity: u64,
     /// What objects of each version may hold.
     pub schemas: Arc<std::collections::BTreeMap<String, Arc<Node>>>,
     /// `openAPIV3Schema` of this version.
@@ -274,8 +276,12 @@ fn parse_line(line: &str, schema: &impl Fn(&str) -> Option<Arc<Node>>) -> Option
         subresources,
         schema: schema(schema_name)?,
         storage: Arc::from(storage),
-        // Definitions are stored in an older version, which clients can see in the hash.
-        storage_version: if group == "apiextensions.k8s.io" { "v1beta1".into() } else { version.to_owned() },
+        // Some are stored in another version, which clients can see in the hash.
+        storage_version: match group {
+            "apiextensions.k8s.io" => "v1beta1".into(),
+            "autoscaling" => "v2".into(),
+            _ => version.to_owned(),
+        },
         custom: None,
     })
 }

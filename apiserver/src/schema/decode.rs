@@ -1,6 +1,6 @@
 //! Reading a body against its kind: unknown and duplicate fields, wrong types, in the words of the real decoder.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use super::times::{base64_error, time_error};
 use super::{Node, Type};
@@ -76,7 +76,10 @@ fn check(value: &mut Value, node: &Node, place: &Place, surplus: &mut Surplus) -
             wrong.map_or(Ok(()), Err)
         }
         (Type::String, Value::String(_)) | (Type::Boolean, Value::Bool(_)) => Ok(()),
-        (Type::Integer, Value::Number(number)) if number.is_i64() || number.is_u64() => Ok(()),
+        (Type::Integer, Value::Number(number)) if fits(number, node, place) => Ok(()),
+        (Type::IntOrString, Value::Number(number)) if !place.structure.is_empty() && !is_int32(number) => {
+            Err(wrong_type(value, node, place))
+        }
         (Type::Number, Value::Number(_)) | (Type::IntOrString, Value::Number(_) | Value::String(_)) => Ok(()),
         // Types of custom resources are their validator's business too.
         _ if place.structure.is_empty() => Ok(()),
@@ -123,9 +126,22 @@ fn check_struct(map: &mut Map<String, Value>, node: &Node, place: &Place, surplu
     Ok(())
 }
 
+/// Whether Go's type can hold a whole number; that of a custom resource is its validator's business.
+fn fits(number: &Number, node: &Node, place: &Place) -> bool {
+    match (place.structure.is_empty(), node.format.as_str()) {
+        (true, _) => number.is_i64() || number.is_u64(),
+        (false, "int32") => is_int32(number),
+        (false, _) => number.is_i64(),
+    }
+}
+
+fn is_int32(number: &Number) -> bool {
+    number.as_i64().is_some_and(|number| i32::try_from(number).is_ok())
+}
+
 fn wrong_type(value: &Value, node: &Node, place: &Place) -> String {
     let got = match value {
-        Value::Number(number) if node.type_ == Type::Integer => format!("number {number}"),
+        Value::Number(number) if matches!(node.type_, Type::Integer | Type::IntOrString) => format!("number {number}"),
         Value::Number(_) => "number".to_owned(),
         Value::String(_) => "string".to_owned(),
         Value::Bool(_) => "bool".to_owned(),
@@ -137,7 +153,11 @@ fn wrong_type(value: &Value, node: &Node, place: &Place) -> String {
     } else {
         format!("Go struct field {}.{} ", place.structure, place.fields)
     };
-    format!("json: cannot unmarshal {got} into {at}of type {}", go_type(node))
+    let wanted = match (node.type_, value) {
+        (Type::IntOrString, Value::Number(_)) => "int32".to_owned(),
+        _ => go_type(node),
+    };
+    format!("json: cannot unmarshal {got} into {at}of type {wanted}")
 }
 
 fn go_type(node: &Node) -> String {

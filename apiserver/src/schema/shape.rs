@@ -45,6 +45,30 @@ pub fn drop_nulls(value: &mut Value, node: &Node) {
     });
 }
 
+/// What Go makes of a whole number that it converts to a smaller type: its lower bits.
+pub fn wrap_numbers(value: &mut Value, node: &Node) {
+    let node = node.resolve();
+    match value {
+        Value::Object(map) => {
+            for (name, value) in map {
+                if let Some(field) = node.fields.get(name).or(node.additional.as_deref()) {
+                    wrap_numbers(value, field);
+                }
+            }
+        }
+        Value::Array(list) => {
+            let Some(item) = &node.items else { return };
+            list.iter_mut().for_each(|value| wrap_numbers(value, item));
+        }
+        Value::Number(number) if node.type_ == Type::Integer && node.format == "int32" => {
+            if let Some(whole) = number.as_i64() {
+                *value = Value::from(whole as i32);
+            }
+        }
+        _ => {}
+    }
+}
+
 fn drop_empty(value: &mut Value, node: &Node) {
     let node = node.resolve();
     match value {

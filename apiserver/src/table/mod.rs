@@ -76,7 +76,8 @@ impl Columns {
                     Some(path) => described(resource, path),
                     None => description.replace("\\n", "\n"),
                 };
-                self.push(name, kind, "", &description, priority.parse().unwrap_or(0));
+                let (kind, format) = kind.split_once('/').unwrap_or((kind, ""));
+                self.push(name, kind, format, &description, priority.parse().unwrap_or(0));
             }
         }
         if id == "/events" {

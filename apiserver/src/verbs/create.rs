@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::update::same_identity;
 use super::{Call, Written, in_version, meta};
 use crate::admission;
 use crate::body::read_object;
@@ -210,8 +211,9 @@ pub fn bind(state: &mut State, call: &Call) -> Outcome<Written> {
             return Err(Failure::plain(format!("[{}]", texts.join(", "))));
         }
     };
-    if live["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
-        let why = format!("pod {name} has non-empty .spec.schedulingGates");
+    same_identity(call, &decoded.object, &live)?;
+    if live["metadata"]["deletionTimestamp"].is_string() {
+        let why = format!("pod {name} is being deleted, cannot be assigned to a host");
         return Err(Failure::conflict("", "pods/binding", name, &why));
     }
     if let Some(bound) = live["spec"]["nodeName"].as_str().filter(|bound| !bound.is_empty()) {
@@ -224,6 +226,14 @@ pub fn bind(state: &mut State, call: &Call) -> Outcome<Written> {
     }
     let mut object = Value::clone(&live);
     object["spec"]["nodeName"] = json!(node);
+    if let Some(annotations) = decoded.object["metadata"]["annotations"].as_object().filter(|given| !given.is_empty()) {
+        if !object["metadata"]["annotations"].is_object() {
+            object["metadata"]["annotations"] = json!({});
+        }
+        for (name, value) in annotations {
+            object["metadata"]["annotations"][name] = value.clone();
+        }
+    }
     let scheduled =
         json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": state.now()});
     let mut conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();

@@ -191,6 +191,7 @@ fn mark_or_remove(state: &mut State, call: &Call, live: &Arc<Value>, options: &O
         kinds::on_terminating(resource, &mut object);
     } else if let (true, Some(asked), Some(old)) =
         (graceful, options.grace, live["metadata"]["deletionGracePeriodSeconds"].as_i64())
+        && let asked = kinds::grace(resource, live, Some(asked))
         && asked < old
     {
         // Only a shorter time may be asked for, counted from when the end began.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{Call, Written, delete, meta};
+use crate::admission;
 use crate::body::read_object;
 use crate::failure::{Failure, Outcome};
 use crate::registry::Resource;
@@ -40,6 +41,8 @@ pub fn evict(state: &mut State, call: &Call) -> Outcome<Written> {
     let dry_run = options.dry_run || wanted["dryRun"].as_array().is_some_and(|list| list.contains(&json!("All")));
     let pod = state.read(&call.resource, call.namespace(), &call.target.name)?;
     delete::check_options(call, wanted, &pod)?;
+    // Before anything is written: a refusal changes nothing.
+    admission::delete(state, call, &pod)?;
     if !goes_anyway(&pod) {
         spend_budget(state, &pod, dry_run)?;
     }

@@ -15,7 +15,7 @@ use crate::fields::{managed, typed};
 use crate::patch::strategic::strategic_merge;
 use crate::patch::{json_patch, merge_patch};
 use crate::request::{Validation, WriteOptions};
-use crate::schema::Node;
+use crate::schema::{Node, shape};
 use crate::state::State;
 
 /// More operations than this are refused.
@@ -69,7 +69,7 @@ pub(super) fn no_strategic_merge() -> Failure {
 }
 
 /// The 422 of a patch whose result does not fit the kind.
-fn misfit(object: &Value, call: &Call, failure: &Failure) -> Failure {
+pub(super) fn misfit(object: &Value, call: &Call, failure: &Failure) -> Failure {
     let patch = serde_json::from_slice(&call.body).unwrap_or_default();
     let (_, why) = failure.message.split_once("cannot be handled as a ").unwrap_or(("", &failure.message));
     let why = why.split_once(": ").map_or(why, |(_, why)| why);
@@ -165,7 +165,11 @@ pub(super) fn change(object: &mut Value, call: &Call, schema: &Node) -> Outcome<
             // A whole object is changed, not exchanged.
             if object.is_object() { Ok(()) } else { Err(Failure::rejected_patch()) }
         }
-        "application/strategic-merge-patch+json" => strategic_merge(object, &patch, schema).map_err(Failure::plain),
+        "application/strategic-merge-patch+json" => {
+            strategic_merge(object, &patch, schema).map_err(Failure::plain)?;
+            shape::wrap_numbers(object, schema);
+            Ok(())
+        }
         _ if patch.is_null() => Ok(()),
         _ => {
             merge_patch(object, &patch);

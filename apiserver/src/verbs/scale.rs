@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::patch::change;
+use super::patch::{change, misfit};
 use super::update::{check_names, replace};
 use super::{Call, Written, in_version, meta};
 use crate::body::{check_fields, read_object};
@@ -110,7 +110,9 @@ pub fn patch(state: &mut State, call: &Call) -> Outcome<Written> {
     let options = WriteOptions::parse(&call.query, "PatchOptions", &call.user_agent)?;
     let mut scale = get(state, call)?;
     change(&mut scale, call, &kind().schema)?;
-    let warnings = check_fields(&mut scale, Vec::new(), kind(), "Scale", options.validation)?;
+    let before = scale.clone();
+    let warnings = check_fields(&mut scale, Vec::new(), kind(), "Scale", options.validation)
+        .map_err(|failure| misfit(&before, call, &failure))?;
     write(state, call, scale, &options, warnings)
 }
 

@@ -167,6 +167,25 @@ fn check_preconditions(call: &Call, current: &Value, object: &Value, patch: bool
         let errors = [error.clone(), error];
         return Err(Failure::invalid(&resource.group, &resource.kind, &call.target.name, &errors));
     }
+    Err(unmet(call, "UID", uid, own))
+}
+
+/// The object must be the one that was meant, if the request says which: by uid, and by resourceVersion.
+///
+/// # Errors
+/// 409 in the words of the real server's storage.
+pub(super) fn same_identity(call: &Call, wanted: &Value, live: &Value) -> Outcome<()> {
+    for (name, shown) in [("uid", "UID"), ("resourceVersion", "ResourceVersion")] {
+        let (wanted, own) = (meta(wanted, name), meta(live, name));
+        if !wanted.is_empty() && wanted != own {
+            return Err(unmet(call, shown, wanted, own));
+        }
+    }
+    Ok(())
+}
+
+fn unmet(call: &Call, what: &str, wanted: &str, own: &str) -> Failure {
+    let resource = &call.resource;
     let group = if resource.group.is_empty() { String::new() } else { format!("{}/", resource.group) };
     let key = match call.namespace() {
         "" => format!("/registry/{group}{}/{}", resource.plural, call.target.name),
@@ -174,9 +193,9 @@ fn check_preconditions(call: &Call, current: &Value, object: &Value, patch: bool
     };
     let why = format!(
         "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: \
-         Precondition failed: UID in precondition: {uid}, UID in object meta: {own}"
+         Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {own}"
     );
-    Err(Failure::conflict(&resource.group, &resource.plural, &call.target.name, &why))
+    Failure::conflict(&resource.group, &resource.plural, &call.target.name, &why)
 }
 
 /// What only the server sets stays as it is.

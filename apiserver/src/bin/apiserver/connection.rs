@@ -15,7 +15,7 @@ use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -27,25 +27,34 @@ use crate::tls::{self, Clients};
 
 /// Longest time a client may take for its TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Longest time a client may take to send the head of a request, as with kube-apiserver.
+const REQUEST_HEAD: Duration = Duration::from_secs(32);
+/// How long nothing is accepted after that has failed: what is missing then (files, memory) comes back when others go.
+const AFTER_FAILURE: Duration = Duration::from_millis(100);
 /// Longest time that requests get to end when the server ends.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serves until it is told to stop; then streams end, and what is under way is answered.
-///
-/// # Errors
-/// The listener fails.
 pub(crate) async fn serve(
     listener: TcpListener,
     acceptor: TlsAcceptor,
     clients: Arc<Clients>,
     server: ApiServer,
     mut stopping: watch::Receiver<bool>,
-) -> Result<()> {
+) {
     let graceful = GracefulShutdown::new();
     loop {
-        let (stream, _) = tokio::select! {
-            accepted = listener.accept() => accepted.context("accepting connections")?,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             _ = stopping.wait_for(|stop| *stop) => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::error!("accepting a connection: {error}");
+                tokio::time::sleep(AFTER_FAILURE).await;
+                continue;
+            }
         };
         let (acceptor, server, stopping) = (acceptor.clone(), server.clone(), stopping.clone());
         let clients = Arc::clone(&clients);
@@ -61,7 +70,6 @@ pub(crate) async fn serve(
     if tokio::time::timeout(FAREWELL, graceful.shutdown()).await.is_err() {
         tracing::warn!("some requests did not end within {FAREWELL:?}");
     }
-    Ok(())
 }
 
 async fn connection(
@@ -87,7 +95,8 @@ async fn connection(
             Ok::<_, Infallible>(if is_stream(&answer) { answer.map(|body| until(body, stopping)) } else { answer })
         }
     });
-    let builder = Builder::new(TokioExecutor::new());
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(REQUEST_HEAD);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
     watcher.watch(connection).await.map_err(anyhow::Error::from_boxed).context("serving")
 }

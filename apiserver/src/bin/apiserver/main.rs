@@ -36,7 +36,7 @@ async fn run(mut flags: Flags) -> Result<()> {
     let server = ApiServer::start(flags.options()?)?;
     tracing::info!(%address, revision = server.revision(), "serving");
     let (stop, stopping) = watch::channel(false);
-    let served = tokio::spawn(connection::serve(listener, acceptor, clients, server.clone(), stopping));
+    let mut served = tokio::spawn(connection::serve(listener, acceptor, clients, server.clone(), stopping));
     let mut background = tokio::task::JoinSet::new();
     if flags.controllers {
         background.spawn(aggregation::run(server.clone()));
@@ -47,6 +47,10 @@ async fn run(mut flags: Flags) -> Result<()> {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        ended = &mut served => {
+            ended.context("serving")?;
+            bail!("nothing is served any more");
+        }
         Some(ended) = background.join_next() => {
             // A process without its controllers is no cluster: whoever started it starts it again.
             ended.context("a controller")?;
@@ -56,5 +60,5 @@ async fn run(mut flags: Flags) -> Result<()> {
     tracing::info!("ending");
     background.shutdown().await;
     stop.send_replace(true);
-    served.await.context("serving")?
+    served.await.context("serving")
 }
