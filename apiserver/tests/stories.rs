@@ -37,20 +37,21 @@ async fn our_controllers_do_what_the_real_ones_did() {
     let mut verdict = Verdict::default();
     for path in stories {
         let ours = story::play_ours(&std::fs::read_to_string(&path).unwrap()).await;
-        judge(&path, own, &ours, &explained, &mut verdict);
+        let recording = path.with_extension("jsonl");
+        let theirs = if own || recording.exists() { story::recorded(&recording) } else { Vec::new() };
+        judge(&path, &theirs, &ours, &explained, &mut verdict);
     }
     assert!(verdict.is_good(), "{}", verdict.text());
 }
 
-fn judge(path: &Path, own: bool, ours: &BTreeMap<String, Value>, explained: &Explained, verdict: &mut Verdict) {
-    let (text, recording) = (std::fs::read_to_string(path).unwrap(), path.with_extension("jsonl"));
-    let theirs = if own || recording.exists() { story::recorded(&recording) } else { Vec::new() };
+fn judge(path: &Path, theirs: &[Value], ours: &BTreeMap<String, Value>, explained: &Explained, verdict: &mut Verdict) {
+    let text = std::fs::read_to_string(path).unwrap();
     let name = format!("story {}", path.file_stem().unwrap().to_string_lossy());
-    explained.judge(&story::compare(&name, &text, &theirs, ours), verdict);
+    explained.judge(&story::compare(&name, &text, theirs, ours), verdict);
 }
 
 /// With threads and in real time, answers and watches come in any order: the garbage collector once waited for ever for a
-/// pod that the cache had brought back.
+/// pod that the cache had brought back. How many steps a busy machine takes to the same end is no matter of order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn it_is_the_same_with_threads_and_in_real_time() {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
@@ -64,7 +65,9 @@ async fn it_is_the_same_with_threads_and_in_real_time() {
     let mut verdict = Verdict::default();
     while let Some(played) = playing.join_next().await {
         let (path, ours) = played.unwrap();
-        judge(&path, true, &ours, &explained, &mut verdict);
+        let mut theirs = story::recorded(&path.with_extension("jsonl"));
+        theirs.retain(|record| !record["response"]["body"].is_array());
+        judge(&path, &theirs, &ours, &explained, &mut verdict);
     }
     assert!(verdict.is_good(), "{}", verdict.text());
 }
