@@ -1,12 +1,10 @@
-//! Schemas of built-in kinds: fields and types from `k8s-openapi`, and from a table what that does not say (how lists
-//! merge, what Go defaults and zero values are).
+//! Schemas of built-in kinds, from three tables: fields and types (`types.txt`, which `tests/types.rs` makes from
+//! `k8s-openapi`, so that this crate chooses no version of Kubernetes for those who use it), how lists merge and what Go's
+//! defaults and zero values are (`merges.txt`), and what values a field may have (`words.txt`).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use k8s_openapi::api;
-use schemars::SchemaGenerator;
-use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 use super::{ListType, Node, Type};
@@ -14,6 +12,7 @@ use super::{ListType, Node, Type};
 /// Metadata of every object.
 pub const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
+const FIELDS: &str = include_str!("types.txt");
 const MERGES: &str = include_str!("merges.txt");
 const WORDS: &str = include_str!("words.txt");
 /// Begins the part of a description that is about the values of a field.
@@ -24,7 +23,8 @@ pub fn types() -> &'static BTreeMap<Arc<str>, Arc<Node>> {
     static TYPES: OnceLock<BTreeMap<Arc<str>, Arc<Node>>> = OnceLock::new();
     TYPES.get_or_init(|| {
         let mut types: BTreeMap<Arc<str>, Node> = BTreeMap::new();
-        for (name, schema) in definitions() {
+        for line in lines_of(FIELDS) {
+            let Some((name, schema)) = read_type(line) else { continue };
             let mut node = convert(&schema);
             node.struct_name = name.rsplit('.').next().unwrap_or_default().to_owned();
             types.insert(Arc::from(name), node);
@@ -37,40 +37,10 @@ pub fn types() -> &'static BTreeMap<Arc<str>, Arc<Node>> {
     })
 }
 
-macro_rules! add {
-    ($generator:ident: $($type:ty),* $(,)?) => { $( $generator.subschema_for::<$type>(); )* };
-}
-
-fn definitions() -> serde_json::Map<String, Value> {
-    let mut generator: SchemaGenerator = SchemaSettings::draft2020_12().into_generator();
-    add!(generator:
-        api::core::v1::Binding, api::core::v1::ConfigMap, api::core::v1::Endpoints, api::core::v1::Event,
-        api::core::v1::LimitRange, api::core::v1::Namespace, api::core::v1::Node, api::core::v1::PersistentVolumeClaim,
-        api::core::v1::PersistentVolume, api::core::v1::Pod, api::core::v1::ReplicationController,
-        api::core::v1::ResourceQuota, api::core::v1::Secret, api::core::v1::ServiceAccount, api::core::v1::Service,
-        api::apps::v1::ControllerRevision, api::apps::v1::DaemonSet, api::apps::v1::Deployment,
-        api::apps::v1::ReplicaSet, api::apps::v1::StatefulSet, api::events::v1::Event,
-        api::authentication::v1::SelfSubjectReview, api::authentication::v1::TokenReview,
-        api::authentication::v1::TokenRequest, api::authorization::v1::LocalSubjectAccessReview,
-        api::authorization::v1::SelfSubjectAccessReview, api::authorization::v1::SelfSubjectRulesReview,
-        api::authorization::v1::SubjectAccessReview, api::autoscaling::v1::Scale, api::batch::v1::Job,
-        api::autoscaling::v1::HorizontalPodAutoscaler, api::autoscaling::v2::HorizontalPodAutoscaler,
-        api::batch::v1::CronJob, api::certificates::v1::CertificateSigningRequest,
-        api::admissionregistration::v1::MutatingWebhookConfiguration,
-        api::admissionregistration::v1::ValidatingAdmissionPolicy,
-        api::admissionregistration::v1::ValidatingAdmissionPolicyBinding,
-        api::admissionregistration::v1::ValidatingWebhookConfiguration,
-        api::storage::v1::CSIStorageCapacity, api::storage::v1::VolumeAttachment,
-        api::core::v1::PodTemplate,
-        api::networking::v1::Ingress, api::networking::v1::IngressClass, api::networking::v1::NetworkPolicy, api::policy::v1::PodDisruptionBudget, api::policy::v1::Eviction,
-        api::rbac::v1::ClusterRoleBinding, api::rbac::v1::ClusterRole, api::rbac::v1::RoleBinding, api::rbac::v1::Role,
-        api::storage::v1::CSIDriver, api::storage::v1::CSINode, api::storage::v1::StorageClass,
-        api::scheduling::v1::PriorityClass, api::coordination::v1::Lease, api::node::v1::RuntimeClass,
-        api::discovery::v1::EndpointSlice,
-        k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
-        k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions,
-    );
-    generator.take_definitions(true).into_iter().collect()
+/// Name and JSON schema of a type. A line that cannot be read is a mistake that the test of this module finds.
+fn read_type(line: &str) -> Option<(&str, Value)> {
+    let (name, schema) = line.split_once(' ')?;
+    Some((name, serde_json::from_str(schema).ok()?))
 }
 
 /// Whether a kind, or the list of one, is known in a version: one of those whose objects say their kind themselves.
