@@ -1,6 +1,7 @@
 //! `cargo xtask test`: the tiers of proof, each named, run or skipped with its reason; but for whole scenarios, which `cargo
 //! xtask e2e` plays.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -25,26 +26,21 @@ const LIVE: &str = "_live";
 /// How the names of tests of real kind end.
 const KIND: &str = "_kind";
 
-/// Integration tests that want neither root nor a real API server: the simulation, and those of `apiserver/`.
-const PURE: &[&str] = &[
-    "simulation",
-    "replay",
-    "controllers",
-    "stories",
-    "kubelet_proxy",
-    "kubectl",
-    "certificates",
-    "access",
-    "audit",
-    "durability",
-];
+/// Integration tests of the product that want neither root nor a real API server.
+const PURE: [&str; 1] = ["simulation"];
+
+/// Files in `apiserver/tests` that are no tests but programs with arguments, which commands of `cargo xtask` run.
+const PROGRAMS: [&str; 2] = ["differential", "bench"];
+
+/// Names the file in which tests note what they left out, a line each.
+const SKIPS: &str = "XTASK_SKIPS";
 
 /// One tier of the ladder of proof.
 struct Tier {
     number: u8,
     name: &'static str,
-    /// Arguments for `cargo test`.
-    selection: Vec<String>,
+    /// Arguments for each run of `cargo test`.
+    selections: Vec<Vec<String>>,
     /// Why it cannot run here.
     skip: Option<String>,
 }
@@ -69,9 +65,14 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
         let verdict = match &tier.skip {
             None => {
                 eprintln!("== tier {}: {}", tier.number, tier.name);
-                let passed = cargo_test(&tier.selection)?;
-                failed |= !passed;
-                if passed { "passed".to_owned() } else { "FAILED".to_owned() }
+                let mut skips = Vec::new();
+                let mut passed = true;
+                for selection in &tier.selections {
+                    passed &= cargo_test(selection, &mut skips)?;
+                }
+                let verdict = verdict(passed, &skips, args.require.contains(&tier.number));
+                failed |= verdict.starts_with("FAILED");
+                verdict
             }
             Some(reason) if args.require.contains(&tier.number) => {
                 failed = true;
@@ -87,25 +88,41 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
+/// What came of a tier that ran. What its tests left out is told; where the tier must run, nothing may be left out.
+fn verdict(passed: bool, skips: &[String], required: bool) -> String {
+    let skips = skips.join("; ");
+    match (passed, skips.as_str()) {
+        (false, "") => "FAILED".to_owned(),
+        (false, skips) => format!("FAILED, and skipped: {skips}"),
+        (true, "") => "passed".to_owned(),
+        (true, skips) if required => format!("FAILED: it must run here, but skipped: {skips}"),
+        (true, skips) => format!("passed, but skipped: {skips}"),
+    }
+}
+
 fn tiers() -> Result<Vec<Tier>> {
     let needs_root = (!prerequisites::is_root()).then(|| "it needs root (namespaces, BPF)".to_owned());
-    let (live, others): (Vec<_>, Vec<_>) = integration_tests()?.into_iter().partition(|name| name.ends_with(LIVE));
+    let root = build::repository()?;
+    let mut product = test_names(&root.join("tests"))?;
+    let pure = take(&mut product, &PURE, "tests")?;
+    let mut library = test_names(&root.join("apiserver/tests"))?;
+    take(&mut library, &PROGRAMS, "apiserver/tests")?;
+    let others = [product, test_names(&root.join("xtask/harness/tests"))?].concat();
+    let (live, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|name| name.ends_with(LIVE));
     let (kind, rooted): (Vec<_>, Vec<_>) = others.into_iter().partition(|name| name.ends_with(KIND));
-    let named = PURE.iter().flat_map(|name| ["--test", name]);
+    let named = pure.into_iter().chain(library).flat_map(|name| ["--test".to_owned(), name]);
+    let unit = ["--workspace", "--lib", "--bins", "--examples"].map(str::to_owned).into_iter().chain(named);
+    let doc = ["--workspace", "--doc"].map(str::to_owned);
     Ok(vec![
         Tier {
             number: 1,
-            name: "unit, property, simulation and replay",
-            selection: ["--workspace", "--lib", "--bins", "--example", "controller"]
-                .into_iter()
-                .chain(named)
-                .map(str::to_owned)
-                .collect(),
+            name: "unit, property, documentation, simulation and replay",
+            selections: vec![unit.collect(), doc.to_vec()],
             skip: None,
         },
-        Tier { number: 2, name: "against a real API server", selection: one_by_one(live), skip: no_assets() },
-        Tier { number: 3, name: "BPF and namespaces", selection: one_by_one(rooted), skip: needs_root.clone() },
-        Tier { number: 6, name: "real kind", selection: one_by_one(kind), skip: needs_root.or_else(no_kind) },
+        Tier { number: 2, name: "against a real API server", selections: vec![one_by_one(live)], skip: no_assets() },
+        Tier { number: 3, name: "BPF and namespaces", selections: vec![one_by_one(rooted)], skip: needs_root.clone() },
+        Tier { number: 6, name: "real kind", selections: vec![one_by_one(kind)], skip: needs_root.or_else(no_kind) },
     ])
 }
 
@@ -146,30 +163,49 @@ fn no_assets() -> Option<String> {
     Some(format!("KUBEBUILDER_ASSETS={} has no {missing}", dir.display()))
 }
 
-/// Integration tests: every `tests/*.rs` of the product and of the harness. Those whose name ends in `_live` want a real
-/// API server, in `_kind` an engine with kind, the others root.
-fn integration_tests() -> Result<Vec<String>> {
-    let root = build::repository()?;
+/// The integration tests of a directory, as Cargo finds them: every `NAME.rs` and every `NAME/main.rs`. Those of the product
+/// and the harness whose name ends in `_live` want a real API server, in `_kind` an engine with kind, the others root; those
+/// of `apiserver/` want nothing.
+fn test_names(dir: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for dir in [root.join("tests"), root.join("xtask/harness/tests")] {
-        let Ok(entries) = std::fs::read_dir(&dir) else { continue };
-        for entry in entries {
-            let path = entry.with_context(|| format!("reading {}", dir.display()))?.path();
-            if path.extension().is_some_and(|extension| extension == "rs")
-                && let Some(stem) = path.file_stem()
-            {
-                names.push(stem.to_string_lossy().into_owned());
-            }
+    for entry in std::fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))? {
+        let path = entry.with_context(|| format!("reading {}", dir.display()))?.path();
+        let is_test = path.extension().is_some_and(|extension| extension == "rs") || path.join("main.rs").is_file();
+        if is_test && let Some(stem) = path.file_stem() {
+            names.push(stem.to_string_lossy().into_owned());
         }
     }
     names.sort();
     Ok(names)
 }
 
-fn cargo_test(selection: &[String]) -> Result<bool> {
+/// Takes names that must be there out of those of a directory.
+fn take(names: &mut Vec<String>, wanted: &[&str], dir: &str) -> Result<Vec<String>> {
+    wanted
+        .iter()
+        .map(|name| {
+            let at = names.iter().position(|own| own == name);
+            let at = at.with_context(|| format!("there is no {dir}/{name}.rs, which xtask/src/test.rs names"))?;
+            Ok(names.remove(at))
+        })
+        .collect()
+}
+
+/// Runs tests, and adds what they left out to `skips`.
+fn cargo_test(selection: &[String], skips: &mut Vec<String>) -> Result<bool> {
     let sh = build::shell()?;
     let cargo = build::cargo();
+    let noted = build::target_dir()?.join(format!("skips-{}", std::process::id()));
     let mut command = std::process::Command::from(cmd!(sh, "{cargo} test --locked --no-fail-fast {selection...}"));
-    let status = build::without_own_package(&mut command).status().context("running cargo test")?;
+    let command = build::without_own_package(&mut command).env(SKIPS, &noted);
+    let status = command.status().context("running cargo test")?;
+    if let Ok(text) = std::fs::read_to_string(&noted) {
+        skips.extend(text.lines().map(str::to_owned));
+        std::fs::remove_file(&noted).with_context(|| format!("removing {}", noted.display()))?;
+    }
     Ok(status.success())
 }
+
+#[cfg(test)]
+#[path = "test_tests.rs"]
+mod tests;
