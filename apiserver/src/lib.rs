@@ -28,4 +28,4 @@ pub mod view;
 pub mod watch;
 pub mod yaml;
 
-pub use server::{ApiServer, Options, StartError};
+pub use server::{ApiServer, AsUser, Options, StartError};

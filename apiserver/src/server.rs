@@ -1,6 +1,7 @@
 //! The server: options, the way of a request, and the `tower` service.
 
 mod answers;
+mod caller;
 mod documents;
 mod resources;
 
@@ -35,6 +36,7 @@ use crate::state::State;
 use crate::store::{Durability, Event, LogError, Retention, Store, TooOld};
 use crate::verbs::locked;
 use answers::{failed, for_people, in_yaml, spread, text};
+pub use caller::AsUser;
 use resources::Refusal;
 
 /// Largest request body, as the real server has it.
@@ -111,6 +113,13 @@ pub struct ApiServer {
     address: Arc<str>,
     audit: Option<Arc<Audit>>,
     pub(crate) kubelets: Option<Way>,
+}
+
+impl std::fmt::Debug for ApiServer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Without the state: it may be locked by whoever prints this.
+        formatter.debug_struct("ApiServer").field("address", &self.address).finish_non_exhaustive()
+    }
 }
 
 impl ApiServer {

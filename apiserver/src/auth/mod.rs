@@ -2,7 +2,7 @@
 //!
 //! A request is authenticated (`authenticate`: certificate, token, or nobody), may be made in another's name, and is then
 //! decided on (`authorize`: administrators, nodes by what their pods use, roles). Requests in process say who they are with
-//! an extension, and are trusted; without one they are an administrator's.
+//! an extension (`ApiServer::as_user` adds it), and are trusted; without one they are an administrator's.
 
 pub mod access;
 pub mod aggregation;
