@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::ControllerOptions;
 use super::cache::{Cache, Change};
 use super::client::{Client, Refused};
 use super::events::{Events, Recorder};
 use super::kind::WATCHED;
 use super::queue::Queue;
+use super::{ControllerOptions, selection};
 use crate::auth::User;
 use crate::clock::Clock;
 use crate::server::ApiServer;
@@ -85,8 +85,12 @@ impl Context {
         }
     }
 
-    /// Lets a controller work as soon as all watched kinds are known.
-    pub(super) fn run(&mut self, name: &'static str, controller: impl Controller) {
+    /// Lets a controller work as soon as all watched kinds are known, if it is one of those that run.
+    pub(super) fn run(&mut self, which: selection::Controller, controller: impl Controller) {
+        if !self.options.controllers.has(which) {
+            return;
+        }
+        let name = which.name();
         let controller = self.listen(controller);
         let cache = Arc::clone(&self.cache);
         self.tasks.spawn(async move {

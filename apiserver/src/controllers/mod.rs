@@ -26,7 +26,9 @@ mod object;
 mod pods;
 mod queue;
 mod replica_set;
+mod running;
 mod scheduler;
+mod selection;
 mod service_account;
 mod stateful_set;
 mod storage;
@@ -38,15 +40,19 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
-use crate::auth::User;
+use crate::auth::{User, aggregation};
 use crate::server::ApiServer;
 use context::Context;
 use informer::{Detail, follow};
 use kind::WATCHED;
+pub use running::{RunningControllers, start};
+pub use selection::{Controller, ControllerSelection, UnknownController};
 
 /// What the controllers are told about the cluster; the defaults are those of kube-controller-manager.
 #[derive(Clone, Debug)]
 pub struct ControllerOptions {
+    /// Which controllers run.
+    pub controllers: ControllerSelection,
     /// Range from which nodes get their pod ranges; none are given without.
     pub cluster_range: Option<Ipv4Net>,
     /// Length of a node's pod range.
@@ -66,6 +72,7 @@ pub struct ControllerOptions {
 impl Default for ControllerOptions {
     fn default() -> Self {
         Self {
+            controllers: ControllerSelection::all(),
             cluster_range: None,
             node_mask: 24,
             root_ca: None,
@@ -77,7 +84,7 @@ impl Default for ControllerOptions {
     }
 }
 
-/// Runs all controllers until the future is dropped.
+/// Runs the controllers until the future is dropped; [`start`] does so beside a test.
 ///
 /// # Panics
 /// Goes on with the panic of a controller.
@@ -95,8 +102,13 @@ pub async fn run(server: ApiServer, options: ControllerOptions) {
     job::start(&mut context);
     disruption::start(&mut context);
     endpoints::start(&mut context);
-    garbage::start(&mut context);
+    if context.options.controllers.has(Controller::GarbageCollector) {
+        garbage::start(&mut context);
+    }
     storage::start(&mut context);
+    if context.options.controllers.has(Controller::ClusterRoleAggregation) {
+        context.tasks.spawn(aggregation::run(context.server.clone()));
+    }
     for kind in WATCHED {
         let client = context.client_of("kube-controller-manager", User::new("system:kube-controller-manager", &[]));
         context.tasks.spawn(follow(client, Arc::clone(&context.cache), kind, Detail::Whole));

@@ -10,12 +10,16 @@ use super::context::{Context, Controller, Tools};
 use super::garbage::discover;
 use super::kind::{Kind, NAMESPACES, PODS};
 use super::object::{is_terminating, list, name, namespace, text};
+use super::selection;
 use crate::clock::seconds;
 
 const FINALIZER: &str = "kubernetes";
 
 pub(super) fn start(context: &mut Context) {
-    context.run("namespace", Namespaces(context.tools("namespace-controller", "namespace-controller")));
+    context.run(
+        selection::Controller::Namespace,
+        Namespaces(context.tools("namespace-controller", "namespace-controller")),
+    );
 }
 
 struct Namespaces(Tools<String>);

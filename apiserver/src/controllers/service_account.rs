@@ -7,6 +7,7 @@ use super::client::Refused;
 use super::context::{Context, Controller, Tools};
 use super::kind::{CONFIG_MAPS, Kind, NAMESPACES, SERVICE_ACCOUNTS};
 use super::object::{is_terminating, name, namespace, set_entry, text};
+use super::selection;
 
 const ROOT_CA: &str = "kube-root-ca.crt";
 const ROOT_CA_ABOUT: &str = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal \
@@ -15,11 +16,11 @@ const ROOT_CA_ABOUT: &str = "Contains a CA bundle that can be used to verify the
 
 pub(super) fn start(context: &mut Context) {
     let tools = context.tools("service-account-controller", "serviceaccount-controller");
-    context.run("serviceaccount", Kept { tools, kind: SERVICE_ACCOUNTS, wanted: account });
+    context.run(selection::Controller::ServiceAccount, Kept { tools, kind: SERVICE_ACCOUNTS, wanted: account });
     if let Some(authority) = context.options.root_ca.clone() {
         let tools = context.tools("root-ca-cert-publisher", "root-ca-cert-publisher");
         let wanted = move |namespace: &str| root_ca(namespace, &authority);
-        context.run("root-ca", Kept { tools, kind: CONFIG_MAPS, wanted });
+        context.run(selection::Controller::RootCaCertificatePublisher, Kept { tools, kind: CONFIG_MAPS, wanted });
     }
 }
 

@@ -7,6 +7,7 @@ use super::client::Refused;
 use super::context::{Context, Controller, Tools};
 use super::kind::{Kind, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS};
 use super::object::{is_terminating, name, namespace, text};
+use super::selection;
 
 pub(super) fn start(context: &mut Context) {
     let claim_in_use =
@@ -18,14 +19,14 @@ pub(super) fn start(context: &mut Context) {
         finalizer: "kubernetes.io/pvc-protection",
         is_used: claim_in_use,
     };
-    context.run(claims, protection);
+    context.run(selection::Controller::PersistentVolumeClaimProtection, protection);
     let protection = Protection {
         tools: context.tools("pv-protection-controller", volumes),
         kind: PERSISTENT_VOLUMES,
         finalizer: "kubernetes.io/pv-protection",
         is_used: |_, volume| text(volume, "/status/phase") == "Bound",
     };
-    context.run(volumes, protection);
+    context.run(selection::Controller::PersistentVolumeProtection, protection);
 }
 
 /// Takes a finalizer from what is to go and is not used.

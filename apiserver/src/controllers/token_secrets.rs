@@ -11,6 +11,7 @@ use super::client::{DeleteOptions, Refused};
 use super::context::{Context, Controller, Tools};
 use super::kind::{SECRETS, SERVICE_ACCOUNTS};
 use super::object::{annotation, is_terminating, name, namespace, set_entry, uid};
+use super::selection;
 use crate::auth::User;
 use crate::auth::token::{Lasting, Tokens};
 
@@ -22,7 +23,7 @@ pub(super) fn start(context: &mut Context) {
     let user = User::new("system:kube-controller-manager", &[]);
     let tools = context.tools_of(context.client_of("kube-controller-manager", user), "serviceaccount-controller");
     let (tokens, authority) = (context.server.tokens(), context.options.root_ca.clone());
-    context.run("token-secrets", TokenSecrets { tools, tokens, authority });
+    context.run(selection::Controller::ServiceAccountToken, TokenSecrets { tools, tokens, authority });
 }
 
 /// The name of the account whose token the Secret asks for.

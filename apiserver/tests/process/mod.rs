@@ -75,7 +75,7 @@ impl Installation {
             "--bind-address=127.0.0.1".to_owned(),
             "--advertise-address=127.0.0.1".to_owned(),
             "--secure-port=0".to_owned(),
-            "--controllers=false".to_owned(),
+            "--controllers=".to_owned(),
             format!("--client-ca-file={}", file("ca.crt")),
             format!("--tls-cert-file={}", file("serving.crt")),
             format!("--tls-private-key-file={}", file("serving.key")),

@@ -11,7 +11,7 @@ use apiserver::Options;
 use apiserver::auth::Settings;
 use apiserver::auth::keys::{PublicKey, SigningKey};
 use apiserver::auth::token::Tokens;
-use apiserver::controllers::ControllerOptions;
+use apiserver::controllers::{ControllerOptions, ControllerSelection};
 use apiserver::proxy::Way;
 use apiserver::proxy::tls::TlsKubelets;
 use apiserver::store::Durability;
@@ -96,9 +96,10 @@ pub(crate) struct Flags {
     /// When a write counts as written.
     #[arg(long, value_enum, default_value = "process")]
     durability: Durable,
-    /// Whether the controllers and the scheduler run, too.
-    #[arg(long, default_value_t = true, action = ArgAction::Set)]
-    pub(crate) controllers: bool,
+    /// Controllers to run: `*` is all, `*,-NAME` all but one, nothing is none; the names are kube-controller-manager's, and
+    /// `kube-scheduler`.
+    #[arg(long, default_value = "*", value_name = "NAMES", allow_hyphen_values = true)]
+    pub(crate) controllers: ControllerSelection,
     /// Range from which nodes get their pod ranges; none are given without.
     #[arg(long)]
     cluster_cidr: Option<ipnet::Ipv4Net>,
@@ -159,6 +160,7 @@ impl Flags {
     pub(crate) fn controller_options(&self) -> Result<ControllerOptions> {
         let root_ca = self.root_ca_file.as_deref().map(read).transpose()?;
         Ok(ControllerOptions {
+            controllers: self.controllers.clone(),
             cluster_range: self.cluster_cidr,
             node_mask: self.node_cidr_mask_size,
             root_ca: root_ca.map(String::from_utf8).transpose().context("--root-ca-file is no text")?,

@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use apiserver::auth::aggregation;
 use apiserver::{ApiServer, controllers};
 use clap::Parser;
 use tokio::net::TcpListener;
@@ -38,8 +37,7 @@ async fn run(mut flags: Flags) -> Result<()> {
     let (stop, stopping) = watch::channel(false);
     let mut served = tokio::spawn(connection::serve(listener, acceptor, clients, server.clone(), stopping));
     let mut background = tokio::task::JoinSet::new();
-    if flags.controllers {
-        background.spawn(aggregation::run(server.clone()));
+    if !flags.controllers.is_empty() {
         background.spawn(controllers::run(server.clone(), flags.controller_options()?));
     }
     let mut terminate = signal(SignalKind::terminate())?;

@@ -18,6 +18,7 @@ use super::history::History;
 use super::kind::{CONTROLLER_REVISIONS, DAEMON_SETS, NODES, PODS};
 use super::object::{annotation, generation, is_terminating, label, list, name, namespace, set_entry, text};
 use super::pods::{from_template, is_ready, min_ready, owners, until_available};
+use super::selection;
 
 /// Label of pods and revisions: the hash of the template.
 const HASH: &str = "controller-revision-hash";
@@ -26,7 +27,10 @@ const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 const POD_GENERATION: &str = "pod-template-generation";
 
 pub(super) fn start(context: &mut Context) {
-    context.run("daemonset", DaemonSets(context.tools("daemon-set-controller", "daemonset-controller")));
+    context.run(
+        selection::Controller::DaemonSet,
+        DaemonSets(context.tools("daemon-set-controller", "daemonset-controller")),
+    );
 }
 
 struct DaemonSets(Tools<Key>);

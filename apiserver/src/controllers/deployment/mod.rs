@@ -14,11 +14,15 @@ use super::context::{Context, Controller, Tools};
 use super::kind::{DEPLOYMENTS, PODS, REPLICA_SETS};
 use super::object::{annotation, generation, is_terminating, name, number, set_entry, uid};
 use super::pods::{is_finished, owner_of, owners};
+use super::selection;
 use crate::clock::seconds;
 use math::{DESIRED, MOST, by_age, max_surge, replicas, total};
 
 pub(super) fn start(context: &mut Context) {
-    context.run("deployment", Deployments(context.tools("deployment-controller", "deployment-controller")));
+    context.run(
+        selection::Controller::Deployment,
+        Deployments(context.tools("deployment-controller", "deployment-controller")),
+    );
 }
 
 struct Deployments(Tools<Key>);

@@ -16,6 +16,7 @@ use super::object::{
     condition, condition_status, generation, is_terminating, labels, name, namespace, number, selects,
 };
 use super::pods::is_ready;
+use super::selection;
 use crate::clock::seconds;
 
 /// A pod that was evicted counts as gone for so long; one that is still there then counts again.
@@ -24,7 +25,10 @@ const ALLOWED: &str = "DisruptionAllowed";
 const EVICTED: &str = "DisruptionTarget";
 
 pub(super) fn start(context: &mut Context) {
-    context.run("disruption", Disruption(context.tools("disruption-controller", "controllermanager")));
+    context.run(
+        selection::Controller::Disruption,
+        Disruption(context.tools("disruption-controller", "controllermanager")),
+    );
 }
 
 struct Disruption(Tools<Key>);

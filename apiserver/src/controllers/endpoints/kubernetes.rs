@@ -10,6 +10,7 @@ use crate::controllers::client::Refused;
 use crate::controllers::context::{Context, Controller, Tools};
 use crate::controllers::kind::{ENDPOINT_SLICES, ENDPOINTS, Kind};
 use crate::controllers::object::{name, namespace};
+use crate::controllers::selection;
 
 const NAME: &str = "kubernetes";
 const SPACE: &str = "default";
@@ -18,7 +19,7 @@ pub(super) fn start(context: &mut Context) {
     let Some(address) = context.options.api_endpoint else { return };
     let tools = context.tools_of(context.client_of("kube-apiserver", User::admin()), "kube-apiserver");
     tools.queue.add(());
-    context.run("kubernetes-service", Own { tools, address });
+    context.run(selection::Controller::KubernetesService, Own { tools, address });
 }
 
 struct Own {

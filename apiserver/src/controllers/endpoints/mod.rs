@@ -19,6 +19,7 @@ use super::kind::{ENDPOINT_SLICES, ENDPOINTS, NODES, PODS, SERVICES};
 use super::object::{
     condition_status, is_terminating, label, labels, list, name, namespace, selects, set_entry, text, uid,
 };
+use super::selection;
 use slices::{MANAGED_BY, SERVICE_NAME};
 use trigger::Known;
 
@@ -27,13 +28,18 @@ const HEADLESS: &str = "service.kubernetes.io/headless";
 
 pub(super) fn start(context: &mut Context) {
     kubernetes::start(context);
-    for (duty, name, user) in [
-        (Duty::Slices, "endpointslice", "endpointslice-controller"),
-        (Duty::Legacy, "endpoints", "endpoint-controller"),
-        (Duty::Mirror, "endpointslicemirroring", "endpointslicemirroring-controller"),
+    for (which, duty, name, user) in [
+        (selection::Controller::EndpointSlice, Duty::Slices, "endpointslice", "endpointslice-controller"),
+        (selection::Controller::Endpoints, Duty::Legacy, "endpoints", "endpoint-controller"),
+        (
+            selection::Controller::EndpointSliceMirroring,
+            Duty::Mirror,
+            "endpointslicemirroring",
+            "endpointslicemirroring-controller",
+        ),
     ] {
         let tools = context.tools(user, name);
-        context.run(name, Keeper { tools, duty, known: Mutex::default() });
+        context.run(which, Keeper { tools, duty, known: Mutex::default() });
     }
 }
 

@@ -21,6 +21,7 @@ use super::context::{Context, Controller, Tools};
 use super::kind::{JOBS, PODS};
 use super::object::{is_terminating, namespace, revision, uid};
 use super::pods::owner_of;
+use super::selection;
 use plan::Plan;
 use pods::{is_tracked, untracked};
 use tally::Tally;
@@ -34,7 +35,7 @@ const BATCH: Duration = Duration::from_secs(1);
 pub(super) fn start(context: &mut Context) {
     let janitor: Tools<Key> = context.tools("ttl-after-finished-controller", "ttl-after-finished-controller");
     let tools = context.tools("job-controller", "job-controller");
-    context.run("job", Jobs { tools, janitor: janitor.client });
+    context.run(selection::Controller::Job, Jobs { tools, janitor: janitor.client });
 }
 
 struct Jobs {

@@ -14,10 +14,11 @@ use crate::controllers::kind::{NODES, PODS};
 use crate::controllers::object::{is_terminating, list, name, namespace, text, uid};
 use crate::controllers::pods::{disruption, end};
 use crate::controllers::scheduler::fit::covers;
+use crate::controllers::selection;
 
 pub(super) fn start(context: &mut Context) {
     let tools = context.tools("node-controller", "taint-eviction-controller");
-    context.run("taint-eviction", Evictions { tools, planned: Mutex::default() });
+    context.run(selection::Controller::TaintEviction, Evictions { tools, planned: Mutex::default() });
 }
 
 struct Evictions {

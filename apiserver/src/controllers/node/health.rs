@@ -16,6 +16,7 @@ use crate::controllers::context::{Context, Controller, Tools};
 use crate::controllers::kind::{LEASES, NODES, PODS};
 use crate::controllers::object::{condition, condition_status, list, name, namespace, revision, text, uid};
 use crate::controllers::pods::{is_ready, patch_status};
+use crate::controllers::selection;
 
 const LEASE_SPACE: &str = "kube-node-lease";
 /// A zone loses no more than one node in this time, a large one that is mostly gone one in the other.
@@ -26,7 +27,7 @@ const SMALL_ZONE: usize = 50;
 
 pub(super) fn start(context: &mut Context) {
     let tools = context.tools("node-controller", "node-controller");
-    context.run("node-lifecycle", Health { tools, book: Mutex::default() });
+    context.run(selection::Controller::NodeLifecycle, Health { tools, book: Mutex::default() });
 }
 
 /// What needs a look.

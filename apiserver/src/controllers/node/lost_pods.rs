@@ -8,9 +8,13 @@ use crate::controllers::context::{Context, Controller, Tools};
 use crate::controllers::kind::{NODES, PODS};
 use crate::controllers::object::{is_terminating, name, text};
 use crate::controllers::pods::{disruption, end, is_finished};
+use crate::controllers::selection;
 
 pub(super) fn start(context: &mut Context) {
-    context.run("pod-gc", LostPods(context.tools("pod-garbage-collector", "pod-garbage-collector")));
+    context.run(
+        selection::Controller::PodGarbageCollector,
+        LostPods(context.tools("pod-garbage-collector", "pod-garbage-collector")),
+    );
 }
 
 struct LostPods(Tools<String>);

@@ -12,14 +12,15 @@ use crate::controllers::context::{Context, Controller, Tools};
 use crate::controllers::kind::NODES;
 use crate::controllers::object::{annotation, is_terminating, list, name, text};
 use crate::controllers::queue::Queue;
+use crate::controllers::selection;
 
 const TTL: &str = "node.alpha.kubernetes.io/ttl";
 
 pub(super) fn start(context: &mut Context) {
-    context.run("ttl", Ttls(context.tools("ttl-controller", "ttl-controller")));
+    context.run(selection::Controller::Ttl, Ttls(context.tools("ttl-controller", "ttl-controller")));
     if let Some(cluster) = context.options.cluster_range {
         let tools = context.tools("node-controller", "cidrAllocator");
-        context.run("node-ipam", Ranges { tools, cluster, next: AtomicU32::new(0) });
+        context.run(selection::Controller::NodeIpam, Ranges { tools, cluster, next: AtomicU32::new(0) });
     }
 }
 

@@ -15,15 +15,19 @@ use super::object::{
     controller_of, counted, generation, is_terminating, labels, list, name, namespace, selects, text, uid,
 };
 use super::pods::{from_template, is_active, is_ready, min_ready, owners, until_available};
+use super::selection;
 use crate::clock::seconds;
 
 /// Most pods that are made or deleted at once.
 const BURST: usize = 500;
 
 pub(super) fn start(context: &mut Context) {
-    for (kind, name) in [(REPLICA_SETS, "replicaset-controller"), (REPLICATION_CONTROLLERS, "replication-controller")] {
+    for (which, kind, name) in [
+        (selection::Controller::ReplicaSet, REPLICA_SETS, "replicaset-controller"),
+        (selection::Controller::ReplicationController, REPLICATION_CONTROLLERS, "replication-controller"),
+    ] {
         let tools = context.tools(name, name);
-        context.run(name, ReplicaSets { kind, tools });
+        context.run(which, ReplicaSets { kind, tools });
     }
 }
 

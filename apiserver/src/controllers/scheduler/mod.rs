@@ -18,6 +18,7 @@ use super::context::{Context, Controller, Tools};
 use super::kind::{NAMESPACES, NODES, PERSISTENT_VOLUME_CLAIMS, PODS};
 use super::object::{condition, generation, is_terminating, list, name, namespace, text, uid};
 use super::pods::{disruption, end, is_finished, patch_status};
+use super::selection;
 use crate::auth::User;
 use crate::clock::seconds;
 use fit::{Place, rank, unfit};
@@ -28,7 +29,7 @@ const NAME: &str = "default-scheduler";
 
 pub(super) fn start(context: &mut Context) {
     let client = context.client_of("kube-scheduler", User::new("system:kube-scheduler", &[]));
-    context.run("scheduler", Scheduler(context.tools_of(client, NAME)));
+    context.run(selection::Controller::Scheduler, Scheduler(context.tools_of(client, NAME)));
 }
 
 /// Whether the pod is ours to place.

@@ -16,6 +16,7 @@ use super::history::{History, template};
 use super::kind::{CONTROLLER_REVISIONS, PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS};
 use super::object::{is_terminating, label, name, namespace, text};
 use super::pods::{min_ready, owners};
+use super::selection;
 use identity::HASH;
 use plan::{Pods, Step, View};
 
@@ -23,7 +24,10 @@ use plan::{Pods, Step, View};
 const REVISION_HASH: &str = "controller.kubernetes.io/hash";
 
 pub(super) fn start(context: &mut Context) {
-    context.run("statefulset", StatefulSets(context.tools("statefulset-controller", "statefulset-controller")));
+    context.run(
+        selection::Controller::StatefulSet,
+        StatefulSets(context.tools("statefulset-controller", "statefulset-controller")),
+    );
 }
 
 struct StatefulSets(Tools<Key>);
