@@ -23,6 +23,7 @@ pub mod server;
 pub mod state;
 pub mod store;
 pub mod table;
+pub mod testing;
 pub mod verbs;
 pub mod view;
 pub mod watch;

@@ -53,7 +53,8 @@ pub struct Options {
     pub durability: Durability,
     /// How much history is kept.
     pub retention: Retention,
-    /// Decides uids, generated names, addresses and ports.
+    /// Decides uids, generated names, addresses and ports. The same for every server if nothing is said, so that a test that
+    /// fails does so again; a log that is opened again makes others.
     pub seed: u64,
     /// Now; the runtime's clock from the system's time on, if nothing is said.
     pub clock: Option<Arc<dyn Clock>>,
@@ -77,7 +78,7 @@ impl Default for Options {
             log: None,
             durability: Durability::default(),
             retention: Retention::default(),
-            seed: fastrand::u64(..),
+            seed: 0,
             clock: None,
             service_range: ipnet::Ipv4Net::new_assert(std::net::Ipv4Addr::new(10, 96, 0, 0), 16),
             node_ports: 30000..=32767,
@@ -110,6 +111,7 @@ pub enum StartError {
 #[derive(Clone)]
 pub struct ApiServer {
     pub(crate) state: Arc<Mutex<State>>,
+    seed: u64,
     address: Arc<str>,
     audit: Option<Arc<Audit>>,
     pub(crate) kubelets: Option<Way>,
@@ -118,7 +120,11 @@ pub struct ApiServer {
 impl std::fmt::Debug for ApiServer {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Without the state: it may be locked by whoever prints this.
-        formatter.debug_struct("ApiServer").field("address", &self.address).finish_non_exhaustive()
+        formatter
+            .debug_struct("ApiServer")
+            .field("address", &self.address)
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
     }
 }
 
@@ -144,6 +150,7 @@ impl ApiServer {
         made.map_err(|failure| StartError::Bootstrap(failure.message))?;
         Ok(Self {
             state: Arc::new(Mutex::new(state)),
+            seed: options.seed,
             address: Arc::from(options.address),
             audit,
             kubelets: options.kubelets,
@@ -172,6 +179,11 @@ impl ApiServer {
         let roles: Vec<Arc<Value>> = state.store.list(&storage, "").map(|(_, role)| role).collect();
         let revision = |role: &Arc<Value>| role["metadata"]["resourceVersion"].as_str()?.parse().ok();
         (roles.iter().filter_map(revision).max().unwrap_or(0), roles)
+    }
+
+    /// What decides uids, generated names, addresses and ports.
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// What the server takes for now.
