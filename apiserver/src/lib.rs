@@ -29,4 +29,4 @@ pub mod view;
 pub mod watch;
 pub mod yaml;
 
-pub use server::{ApiServer, AsUser, Options, StartError};
+pub use server::{ApiServer, AsUser, HistoryError, Options, StartError};

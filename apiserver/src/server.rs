@@ -26,7 +26,7 @@ use crate::auth::token::Tokens;
 use crate::auth::{Settings, User, gate};
 use crate::clock::{Chance, Clock, RuntimeClock};
 use crate::expiry::Expiry;
-use crate::failure::Failure;
+use crate::failure::{Failure, qualified};
 use crate::kinds::service::Allocations;
 use crate::proxy::{self, Way};
 use crate::registry::Registry;
@@ -105,6 +105,18 @@ pub enum StartError {
     /// What every cluster has could not be made.
     #[error("bootstrap: {0}")]
     Bootstrap(String),
+}
+
+/// What happened to a resource cannot be told.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HistoryError {
+    /// Nothing of this name is served; a custom resource is as long as its definition is there.
+    #[error("no resource {0} is served")]
+    UnknownResource(String),
+    /// That much of history is gone.
+    #[error(transparent)]
+    TooOld(#[from] TooOld),
 }
 
 /// A Kubernetes-compatible API server; a `tower` service that is cheap to clone.
@@ -196,12 +208,16 @@ impl ApiServer {
         Arc::clone(&locked(&self.state).access.tokens)
     }
 
-    /// What was written to a resource (`/services`, `apps/deployments`) after a revision, oldest first.
+    /// What was written to a resource after a revision, oldest first. It is named by its group, empty for core, and its
+    /// plural, as in paths: `("", "services")`, `("apps", "deployments")`.
     ///
     /// # Errors
-    /// If that much of history is gone.
-    pub fn history(&self, resource: &str, after: u64) -> Result<Vec<Event>, TooOld> {
-        locked(&self.state).store.events_after(&Arc::from(resource), after, usize::MAX)
+    /// There is no such resource, or that much of history is gone.
+    pub fn history(&self, group: &str, plural: &str, after: u64) -> Result<Vec<Event>, HistoryError> {
+        let state = locked(&self.state);
+        let resource = state.registry.all().iter().find(|own| own.group == group && own.plural == plural);
+        let resource = resource.ok_or_else(|| HistoryError::UnknownResource(qualified(plural, group)))?;
+        Ok(state.store.events_after(&resource.storage, after, usize::MAX)?)
     }
 
     /// Answers one request.

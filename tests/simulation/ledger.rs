@@ -5,8 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use apiserver::ApiServer;
 use apiserver::store::Event;
+use apiserver::{ApiServer, HistoryError};
 use portolan_core::ipam::{Pool, World, plan};
 use serde_json::Value;
 
@@ -121,8 +121,11 @@ impl Ledger {
         }
         let mut events: Vec<Event> = Vec::new();
         for resource in FOLLOWED {
-            match server.history(resource, self.revision) {
+            let (group, plural) = resource.split_once('/').unwrap_or_default();
+            match server.history(group, plural, self.revision) {
                 Ok(found) => events.extend(found),
+                // Nothing is written to it before it is installed.
+                Err(HistoryError::UnknownResource(_)) => {}
                 Err(gone) => self.break_rule(Rule::Alive, at, format!("the ledger lost history: {gone}")),
             }
         }

@@ -171,3 +171,23 @@ fn a_manual_clock_stands_until_it_is_moved() {
     clock.advance(Duration::from_secs(60));
     assert_eq!(crate::clock::Clock::now(&clock).as_second(), 60);
 }
+
+#[tokio::test]
+async fn history_is_told_by_group_and_plural() {
+    let server = server();
+    let revision = server.revision();
+    let error = server.history("example.org", "things", 0).unwrap_err().to_string();
+    assert_eq!(error, "no resource things.example.org is served");
+    apply(&server, DEFINITION).await.unwrap();
+    apply(&server, "kind: Thing\napiVersion: example.org/v1\nmetadata: {name: t}").await.unwrap();
+    apply(&server, "kind: ConfigMap\napiVersion: v1\nmetadata: {name: m}").await.unwrap();
+    for (group, plural, name) in [("example.org", "things", "t"), ("", "configmaps", "m")] {
+        let events = server.history(group, plural, revision).unwrap();
+        assert_eq!(events.iter().map(|event| event.key.name.as_str()).collect::<Vec<_>>(), [name]);
+        assert!(events[0].before.is_none() && events[0].after.is_some());
+    }
+    assert!(server.history("", "configmap", revision).is_err());
+    server.compact(server.revision());
+    let error = server.history("", "configmaps", revision).unwrap_err().to_string();
+    assert!(error.contains("too old"), "{error}");
+}
