@@ -12,8 +12,11 @@ use tokio::net::TcpListener;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address: SocketAddr = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".into()).parse()?;
-    let log = std::env::args().nth(2).map(Into::into);
-    let server = ApiServer::start(Options { log, address: address.to_string(), ..Options::default() })?;
+    let options = Options::default().advertise_address(address.to_string());
+    let server = ApiServer::start(match std::env::args().nth(2) {
+        Some(log) => options.data_log(log),
+        None => options,
+    })?;
     let listener = TcpListener::bind(address).await?;
     println!("serving on http://{address}");
     loop {

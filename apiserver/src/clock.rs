@@ -63,9 +63,9 @@ const NAME_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 const PREFIX_MAX: usize = 58;
 
 /// Makes uids, generated names and free choices from one seed.
-pub struct Chance(fastrand::Rng);
+pub struct IdGenerator(fastrand::Rng);
 
-impl Chance {
+impl IdGenerator {
     /// Everything follows from the seed.
     pub fn seeded(seed: u64) -> Self {
         Self(fastrand::Rng::with_seed(seed))
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn chance_follows_the_seed() {
-        let (mut one, mut two) = (Chance::seeded(7), Chance::seeded(7));
+        let (mut one, mut two) = (IdGenerator::seeded(7), IdGenerator::seeded(7));
         let uid = one.uid();
         assert_eq!(uid, two.uid());
         assert_eq!((&uid[14..15], uid.len()), ("4", 36));

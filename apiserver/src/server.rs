@@ -3,6 +3,7 @@
 mod answers;
 mod caller;
 mod documents;
+mod options;
 mod resources;
 
 use std::convert::Infallible;
@@ -18,25 +19,26 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use serde_json::Value;
 
-use crate::audit::{Audit, Sink};
+use crate::audit::Audit;
 use crate::auth::access::Access;
 use crate::auth::attributes::Attributes;
 use crate::auth::keys::KeyError;
 use crate::auth::token::Tokens;
-use crate::auth::{Settings, User, gate};
-use crate::clock::{Chance, Clock, RuntimeClock};
+use crate::auth::{User, gate};
+use crate::clock::{Clock, IdGenerator, RuntimeClock};
 use crate::expiry::Expiry;
 use crate::failure::{Failure, qualified};
 use crate::kinds::service::Allocations;
-use crate::proxy::{self, Way};
+use crate::proxy::{self, KubeletOptions};
 use crate::registry::Registry;
 use crate::request::{Query, wants_yaml};
 use crate::schema::builtin;
 use crate::state::State;
-use crate::store::{Durability, Event, LogError, Retention, Store, TooOld};
+use crate::store::{Event, LogError, Store, TooOld};
 use crate::verbs::locked;
 use answers::{failed, for_people, in_yaml, spread, text};
 pub use caller::AsUser;
+pub use options::Options;
 use resources::Refusal;
 
 /// Largest request body, as the real server has it.
@@ -45,53 +47,9 @@ const BODY_MAX: usize = 3 << 20;
 /// Body of an answer; a watch's goes on.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// How a server is made.
-pub struct Options {
-    /// Where the log is; in memory only without.
-    pub log: Option<std::path::PathBuf>,
-    /// When a write counts as written.
-    pub durability: Durability,
-    /// How much history is kept.
-    pub retention: Retention,
-    /// Decides uids, generated names, addresses and ports. The same for every server if nothing is said, so that a test that
-    /// fails does so again; a log that is opened again makes others.
-    pub seed: u64,
-    /// Now; the runtime's clock from the system's time on, if nothing is said.
-    pub clock: Option<Arc<dyn Clock>>,
-    /// Range of cluster IPs.
-    pub service_range: ipnet::Ipv4Net,
-    /// Range of node ports.
-    pub node_ports: std::ops::RangeInclusive<u16>,
-    /// Shown to clients that ask where the server is.
-    pub address: String,
-    /// How requests are authenticated and admitted.
-    pub access: Settings,
-    /// Where the audit log is written; there is none without.
-    pub audit: Option<Sink>,
-    /// How kubelets are reached, for logs, exec, attach and port-forward; these are refused without.
-    pub kubelets: Option<Way>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            log: None,
-            durability: Durability::default(),
-            retention: Retention::default(),
-            seed: 0,
-            clock: None,
-            service_range: ipnet::Ipv4Net::new_assert(std::net::Ipv4Addr::new(10, 96, 0, 0), 16),
-            node_ports: 30000..=32767,
-            address: "127.0.0.1:6443".into(),
-            access: Settings::default(),
-            audit: None,
-            kubelets: None,
-        }
-    }
-}
-
 /// The server cannot start.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// The log cannot be used.
     #[error(transparent)]
@@ -126,7 +84,7 @@ pub struct ApiServer {
     seed: u64,
     address: Arc<str>,
     audit: Option<Arc<Audit>>,
-    pub(crate) kubelets: Option<Way>,
+    pub(crate) kubelets: Option<KubeletOptions>,
 }
 
 impl std::fmt::Debug for ApiServer {
@@ -146,24 +104,24 @@ impl ApiServer {
     /// # Errors
     /// The log cannot be opened, or is damaged.
     pub fn start(options: Options) -> Result<Self, StartError> {
-        let store = match &options.log {
+        let store = match &options.data_log {
             Some(path) => Store::open(path, options.retention, options.durability)?,
             None => Store::in_memory(options.retention),
         };
         let registry = Registry::builtin(|name| builtin::types().get(name).cloned()).map_err(StartError::Registry)?;
         let clock = options.clock.unwrap_or_else(|| Arc::new(RuntimeClock::starting_at(jiff::Timestamp::now())));
-        let allocations = Allocations::new(options.service_range, options.node_ports);
-        let audit = options.audit.map(|sink| Arc::new(Audit::new(sink, Arc::clone(&clock))));
-        let access = Access::new(options.access)?;
+        let allocations = Allocations::new(options.service_cluster_ip_range, options.service_node_port_range);
+        let audit = options.audit_log.map(|sink| Arc::new(Audit::new(sink, Arc::clone(&clock))));
+        let access = Access::new(options.auth)?;
         // What was made from the same seed before a restart is not made again.
-        let chance = Chance::seeded(options.seed.wrapping_add(store.revision()));
+        let chance = IdGenerator::seeded(options.seed.wrapping_add(store.revision()));
         let mut state = State { store, registry, chance, allocations, clock, access, expiry: Expiry::default() };
         let made = state.restore().and_then(|()| state.bootstrap());
         made.map_err(|failure| StartError::Bootstrap(failure.message))?;
         Ok(Self {
             state: Arc::new(Mutex::new(state)),
             seed: options.seed,
-            address: Arc::from(options.address),
+            address: Arc::from(options.advertise_address),
             audit,
             kubelets: options.kubelets,
         })

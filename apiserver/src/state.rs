@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::auth::access::Access;
 use crate::auth::bootstrap;
-use crate::clock::{Chance, Clock, seconds};
+use crate::clock::{Clock, IdGenerator, seconds};
 use crate::expiry::{self, Expiry};
 use crate::failure::{Failure, Outcome};
 use crate::fields::managed::{Manager, Write, update};
@@ -25,7 +25,7 @@ pub struct State {
     /// All resources.
     pub registry: Registry,
     /// Uids and names.
-    pub chance: Chance,
+    pub chance: IdGenerator,
     /// Cluster IPs and node ports in use.
     pub allocations: Allocations,
     /// Now.

@@ -4,8 +4,7 @@
 
 mod inside;
 
-use apiserver::Options;
-use apiserver::auth::Settings;
+use apiserver::{AuthOptions, Options};
 use inside::{Answer, As, Inside};
 use serde_json::{Value, json};
 
@@ -93,8 +92,7 @@ async fn nobody_gives_what_they_do_not_have() {
 
 /// A cluster of two nodes; a pod with a secret on the first.
 async fn two_nodes() -> Inside {
-    let access = Settings { node_restriction: true, ..Settings::default() };
-    let inside = Inside::start(Options { access, ..Options::default() });
+    let inside = Inside::start(Options::default().auth(AuthOptions::default().node_restriction(true)));
     for name in ["n1", "n2"] {
         inside.must(201, "POST", "/api/v1/nodes", &json!({"metadata": {"name": name}})).await;
     }

@@ -45,7 +45,7 @@ impl Kept {
 
 fn audited() -> (Inside, Kept) {
     let kept = Kept::default();
-    let inside = Inside::start(Options { audit: Some(Box::new(kept.clone())), ..Options::default() });
+    let inside = Inside::start(Options::default().audit_log(kept.clone()));
     (inside, kept)
 }
 

@@ -7,8 +7,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use apiserver::proxy::{Connecting, Connection, Kubelets, Way};
-use apiserver::{ApiServer, Options};
+use apiserver::{ApiServer, Connecting, Connection, KubeletDialer, KubeletOptions, Options};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -21,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 /// Kubelets on plain TCP.
 struct Plain;
 
-impl Kubelets for Plain {
+impl KubeletDialer for Plain {
     fn connect<'a>(&'a self, host: &'a str, port: u16) -> Connecting<'a> {
         Box::pin(async move { Ok(Box::new(TcpStream::connect((host, port)).await?) as Box<dyn Connection>) })
     }
@@ -87,9 +86,14 @@ async fn send(server: SocketAddr, method: &str, path: &str, body: Option<Value>)
 }
 
 /// A server with a node whose kubelet is ours, one with a kubelet that is not there, and pods on both.
-async fn cluster(kubelets: Option<Way>) -> SocketAddr {
+async fn cluster(kubelets: Option<KubeletOptions>) -> SocketAddr {
     let kubelet = listen(kubelet).await;
-    let api = ApiServer::start(Options { kubelets, ..Options::default() }).unwrap();
+    let options = Options::default();
+    let options = match kubelets {
+        Some(kubelets) => options.kubelets(kubelets),
+        None => options,
+    };
+    let api = ApiServer::start(options).unwrap();
     let server = listen(move |mut request: Request<Incoming>| {
         // Who asks is not the matter here.
         request.headers_mut().remove("authorization");
@@ -112,8 +116,8 @@ async fn cluster(kubelets: Option<Way>) -> SocketAddr {
     server
 }
 
-fn way() -> Option<Way> {
-    Some(Way::new(Arc::new(Plain)))
+fn way() -> Option<KubeletOptions> {
+    Some(KubeletOptions::new(Arc::new(Plain)))
 }
 
 const PODS: &str = "/api/v1/namespaces/default/pods";

@@ -5,8 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use apiserver::store::Event;
-use apiserver::{ApiServer, HistoryError};
+use apiserver::{ApiServer, HistoryError, HistoryEvent};
 use portolan_core::ipam::{Pool, World, plan};
 use serde_json::Value;
 
@@ -119,7 +118,7 @@ impl Ledger {
         if server.revision() == self.revision {
             return;
         }
-        let mut events: Vec<Event> = Vec::new();
+        let mut events: Vec<HistoryEvent> = Vec::new();
         for resource in FOLLOWED {
             let (group, plural) = resource.split_once('/').unwrap_or_default();
             match server.history(group, plural, self.revision) {
@@ -136,7 +135,7 @@ impl Ledger {
         }
     }
 
-    fn take(&mut self, event: &Event, at: u64, writer: &Writer) {
+    fn take(&mut self, event: &HistoryEvent, at: u64, writer: &Writer) {
         let key = (event.key.namespace.clone(), event.key.name.clone());
         let text = event.after.as_ref().map(|object| object.to_string());
         (event.revision, at, &key, &text).hash(&mut self.digest);
@@ -190,7 +189,7 @@ impl Ledger {
         }
     }
 
-    fn check_addresses(&mut self, key: &(String, String), event: &Event, at: u64, writer: &Writer) {
+    fn check_addresses(&mut self, key: &(String, String), event: &HistoryEvent, at: u64, writer: &Writer) {
         let before = event.before.as_ref().map(|object| ingress(object)).unwrap_or_default();
         let after = event.after.as_ref().map(|object| ingress(object)).unwrap_or_default();
         for address in before.iter().filter(|address| !after.contains(address)) {

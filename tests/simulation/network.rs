@@ -10,8 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use apiserver::ApiServer;
-use apiserver::auth::user::User;
+use apiserver::{ApiServer, User};
 use bytes::Bytes;
 use futures::stream::unfold;
 use http::{HeaderValue, Request, Response, StatusCode, request};
@@ -421,7 +420,7 @@ impl Link {
         Ok(Response::from_parts(head, Full::new(bytes).map_err(|never| match never {}).boxed_unsync()))
     }
 
-    fn watch(&self, resource: &'static str, body: apiserver::server::Body) -> Answer {
+    fn watch(&self, resource: &'static str, body: apiserver::Body) -> Answer {
         let watch = Watch { link: self.clone(), resource, body, opened: self.network.ms() };
         StreamBody::new(unfold(watch, Watch::next)).boxed_unsync()
     }
@@ -445,7 +444,7 @@ impl tower_service::Service<Request<Body>> for Link {
 struct Watch {
     link: Link,
     resource: &'static str,
-    body: apiserver::server::Body,
+    body: apiserver::Body,
     opened: u64,
 }
 

@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use apiserver::clock::RuntimeClock;
-use apiserver::{ApiServer, Options};
+use apiserver::{ApiServer, Options, RuntimeClock};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use portolan::agent::{nodes, services};
 use portolan::k8s::clock::Clock;
@@ -234,7 +233,7 @@ async fn install(network: &Network, mutant: Option<Mutant>) {
 
 async fn play(case: &Case, mutant: Option<Mutant>, trace: bool) -> Report {
     let clock = Arc::new(RuntimeClock::starting_at(epoch()));
-    let server = ApiServer::start(Options { seed: case.seed, clock: Some(clock), ..Options::default() }).unwrap();
+    let server = ApiServer::start(Options::default().seed(case.seed).clock(clock)).unwrap();
     let network = Network::new(server, case, mutant, trace);
     install(&network, mutant).await;
     steps::prepare(&network).await;

@@ -12,13 +12,37 @@ pub const ISSUER: &str = "https://kubernetes.default.svc";
 
 /// How requests are authenticated and admitted.
 #[derive(Default)]
-pub struct Settings {
+#[non_exhaustive]
+pub struct AuthOptions {
     /// What service-account tokens are made and judged by; a key that ends with the process without.
     pub tokens: Option<Tokens>,
     /// Whether pods need a service account and get its token (admission plug-in ServiceAccount).
     pub service_accounts: bool,
     /// Whether kubelets may change only what is theirs (admission plug-in NodeRestriction).
     pub node_restriction: bool,
+}
+
+impl AuthOptions {
+    /// What service-account tokens are made and judged by.
+    #[must_use]
+    pub fn tokens(mut self, tokens: Tokens) -> Self {
+        self.tokens = Some(tokens);
+        self
+    }
+
+    /// Whether pods need a service account and get its token (admission plug-in ServiceAccount).
+    #[must_use]
+    pub fn service_accounts(mut self, needed: bool) -> Self {
+        self.service_accounts = needed;
+        self
+    }
+
+    /// Whether kubelets may change only what is theirs (admission plug-in NodeRestriction).
+    #[must_use]
+    pub fn node_restriction(mut self, restricted: bool) -> Self {
+        self.node_restriction = restricted;
+        self
+    }
 }
 
 /// Part of the server's state.
@@ -34,16 +58,16 @@ pub struct Access {
 }
 
 impl Access {
-    /// From settings.
+    /// From options.
     ///
     /// # Errors
     /// No key can be made, for want of randomness.
-    pub fn new(settings: Settings) -> Result<Self, KeyError> {
-        let tokens = match settings.tokens {
+    pub fn new(options: AuthOptions) -> Result<Self, KeyError> {
+        let tokens = match options.tokens {
             Some(tokens) => tokens,
             None => Tokens::generated(ISSUER)?,
         };
-        let Settings { service_accounts, node_restriction, .. } = settings;
+        let AuthOptions { service_accounts, node_restriction, .. } = options;
         Ok(Self { tokens: Arc::new(tokens), service_accounts, node_restriction, policy: None })
     }
 

@@ -20,6 +20,6 @@ pub mod token;
 pub mod token_request;
 pub mod user;
 
-pub use access::Settings;
+pub use access::AuthOptions;
 pub use authenticate::Credentials;
 pub use user::User;

@@ -48,39 +48,100 @@ use kind::WATCHED;
 pub use running::{RunningControllers, start};
 pub use selection::{Controller, ControllerSelection, UnknownController};
 
-/// What the controllers are told about the cluster; the defaults are those of kube-controller-manager.
+/// What the controllers are told about the cluster, by the names of kube-controller-manager's flags; the defaults are its
+/// own.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ControllerOptions {
     /// Which controllers run.
     pub controllers: ControllerSelection,
     /// Range from which nodes get their pod ranges; none are given without.
-    pub cluster_range: Option<Ipv4Net>,
+    pub cluster_cidr: Option<Ipv4Net>,
     /// Length of a node's pod range.
-    pub node_mask: u8,
+    pub node_cidr_mask_size: u8,
     /// Certificate authority that `kube-root-ca.crt` holds in each namespace; none is published without.
     pub root_ca: Option<String>,
     /// Where the server is, for the endpoints of the service `kubernetes`; they are left alone without.
-    pub api_endpoint: Option<SocketAddr>,
+    pub advertise_address: Option<SocketAddr>,
     /// A node that has not been heard of for so long is unknown.
-    pub node_grace: Duration,
+    pub node_monitor_grace_period: Duration,
     /// The same for a node that has never been heard of.
-    pub node_startup_grace: Duration,
+    pub node_startup_grace_period: Duration,
     /// How long pods of a node that is gone are left alone.
-    pub lost_pod_grace: Duration,
+    pub pod_gc_quarantine: Duration,
 }
 
 impl Default for ControllerOptions {
     fn default() -> Self {
         Self {
             controllers: ControllerSelection::all(),
-            cluster_range: None,
-            node_mask: 24,
+            cluster_cidr: None,
+            node_cidr_mask_size: 24,
             root_ca: None,
-            api_endpoint: None,
-            node_grace: Duration::from_secs(50),
-            node_startup_grace: Duration::from_secs(60),
-            lost_pod_grace: Duration::from_secs(40),
+            advertise_address: None,
+            node_monitor_grace_period: Duration::from_secs(50),
+            node_startup_grace_period: Duration::from_secs(60),
+            pod_gc_quarantine: Duration::from_secs(40),
         }
+    }
+}
+
+/// One by one, for `ControllerOptions` cannot be written as a whole outside of this crate: it grows.
+impl ControllerOptions {
+    /// Which controllers run.
+    #[must_use]
+    pub fn controllers(mut self, selection: ControllerSelection) -> Self {
+        self.controllers = selection;
+        self
+    }
+
+    /// Range from which nodes get their pod ranges.
+    #[must_use]
+    pub fn cluster_cidr(mut self, value: Ipv4Net) -> Self {
+        self.cluster_cidr = Some(value);
+        self
+    }
+
+    /// Length of a node's pod range.
+    #[must_use]
+    pub fn node_cidr_mask_size(mut self, value: u8) -> Self {
+        self.node_cidr_mask_size = value;
+        self
+    }
+
+    /// Certificate authority that `kube-root-ca.crt` holds in each namespace.
+    #[must_use]
+    pub fn root_ca(mut self, pem: impl Into<String>) -> Self {
+        self.root_ca = Some(pem.into());
+        self
+    }
+
+    /// Where the server is, for the endpoints of the Service `kubernetes`.
+    #[must_use]
+    pub fn advertise_address(mut self, value: SocketAddr) -> Self {
+        self.advertise_address = Some(value);
+        self
+    }
+
+    /// A node that has not been heard of for so long is unknown.
+    #[must_use]
+    pub fn node_monitor_grace_period(mut self, value: Duration) -> Self {
+        self.node_monitor_grace_period = value;
+        self
+    }
+
+    /// The same for a node that has never been heard of.
+    #[must_use]
+    pub fn node_startup_grace_period(mut self, value: Duration) -> Self {
+        self.node_startup_grace_period = value;
+        self
+    }
+
+    /// How long pods of a node that is gone are left alone.
+    #[must_use]
+    pub fn pod_gc_quarantine(mut self, value: Duration) -> Self {
+        self.pod_gc_quarantine = value;
+        self
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use serde_json::{Value, json};
 
-use crate::clock::Chance;
+use crate::clock::IdGenerator;
 use crate::failure::FieldError;
 use crate::store::Key;
 
@@ -54,7 +54,7 @@ impl Allocations {
     /// Gives a Service what it needs and has not; `old` is the Service before an update.
     pub fn give(
         &self,
-        chance: &mut Chance,
+        chance: &mut IdGenerator,
         service: &mut Value,
         old: Option<&Value>,
         dry_run: bool,
@@ -167,7 +167,7 @@ impl Allocations {
     }
 
     /// A free address of the upper part of the range; the lower part is for those who ask for one.
-    fn free_address(&self, chance: &mut Chance) -> Option<Ipv4Addr> {
+    fn free_address(&self, chance: &mut IdGenerator) -> Option<Ipv4Addr> {
         let size = 1u32 << (32 - u32::from(self.range.prefix_len())).min(31);
         let lower = (size / 16).clamp(16, 256).min(size / 2);
         let base = self.range.network().to_bits();
@@ -268,7 +268,7 @@ impl Allocations {
 
 /// One act of giving: what was picked so far, and whether it is only tried.
 struct Giving<'a> {
-    chance: &'a mut Chance,
+    chance: &'a mut IdGenerator,
     dry_run: bool,
     picked: Vec<u16>,
 }

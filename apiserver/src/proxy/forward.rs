@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use super::Way;
+use super::KubeletOptions;
 use super::destination::Destination;
 use crate::failure::{Failure, Outcome};
 use crate::server::Body;
@@ -24,10 +24,14 @@ const CONNECT: Duration = Duration::from_secs(10);
 const ERROR_MAX: usize = 64 << 10;
 
 /// Sends one request on a connection of its own.
-async fn ask(way: &Way, place: &Destination, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, String> {
+async fn ask(
+    way: &KubeletOptions,
+    place: &Destination,
+    mut request: Request<Full<Bytes>>,
+) -> Result<Response<Incoming>, String> {
     let Destination { host, port, path } = place;
     let host = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    let connecting = tokio::time::timeout(CONNECT, way.kubelets.connect(&place.host, *port));
+    let connecting = tokio::time::timeout(CONNECT, way.dialer.connect(&place.host, *port));
     let stream = match connecting.await {
         Ok(connected) => connected.map_err(|error| format!("dial tcp {host}: {error}"))?,
         Err(_) => return Err(format!("dial tcp {host}: no connection within {CONNECT:?}")),
@@ -70,7 +74,7 @@ async fn error_text(answer: Response<Incoming>) -> String {
 }
 
 /// A container's log, as it is written if that was asked for.
-pub(super) async fn log(way: &Way, place: &Destination) -> Outcome<Response<Body>> {
+pub(super) async fn log(way: &KubeletOptions, place: &Destination) -> Outcome<Response<Body>> {
     let answer = ask(way, place, Request::new(Full::default())).await;
     let url = format!("https://{}:{}{}", place.host, place.port, place.path);
     let answer = answer.map_err(|error| Failure::plain(format!("Get \"{url}\": {error}")))?;
@@ -90,7 +94,12 @@ pub(super) async fn log(way: &Way, place: &Destination) -> Outcome<Response<Body
 }
 
 /// Any request of `nodes/proxy`.
-pub(super) async fn plain(way: &Way, place: &Destination, parts: &Parts, body: &Bytes) -> Outcome<Response<Body>> {
+pub(super) async fn plain(
+    way: &KubeletOptions,
+    place: &Destination,
+    parts: &Parts,
+    body: &Bytes,
+) -> Outcome<Response<Body>> {
     let mut request = Request::new(Full::new(body.clone()));
     *request.method_mut() = parts.method.clone();
     *request.headers_mut() = passed_on(&parts.headers);
@@ -108,7 +117,7 @@ fn dialing(error: &str) -> String {
 
 /// Hands the client's upgrade to the kubelet, and then every byte in both directions.
 pub(super) async fn upgrade(
-    way: &Way,
+    way: &KubeletOptions,
     place: &Destination,
     parts: &Parts,
     client: OnUpgrade,

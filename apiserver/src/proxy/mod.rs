@@ -1,6 +1,6 @@
 //! Requests that a node's kubelet answers: logs, exec, attach, port-forward, and `nodes/proxy`.
 //!
-//! How a kubelet is reached is the caller's to say (`Kubelets`); here it is found out which one, what it is asked, and
+//! How a kubelet is reached is the caller's to say (`KubeletDialer`); here it is found out which one, what it is asked, and
 //! its answer is handed on. An upgraded connection is passed through byte by byte, whatever protocol it speaks.
 
 mod destination;
@@ -33,7 +33,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 pub type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Connection>>> + Send + 'a>>;
 
 /// How kubelets are reached.
-pub trait Kubelets: Send + Sync {
+pub trait KubeletDialer: Send + Sync {
     /// Connects to the kubelet at an address and port of a node.
     fn connect<'a>(&'a self, host: &'a str, port: u16) -> Connecting<'a>;
 }
@@ -42,17 +42,25 @@ const ADDRESS_TYPES: [&str; 3] = ["InternalIP", "ExternalIP", "Hostname"];
 
 /// The way to the kubelets, and which of a node's addresses is taken.
 #[derive(Clone)]
-pub struct Way {
+#[non_exhaustive]
+pub struct KubeletOptions {
     /// Connects.
-    pub kubelets: Arc<dyn Kubelets>,
-    /// Types of addresses, the preferred one first.
-    pub address_types: Vec<String>,
+    pub dialer: Arc<dyn KubeletDialer>,
+    /// Types of node addresses, the preferred one first.
+    pub preferred_address_types: Vec<String>,
 }
 
-impl Way {
+impl KubeletOptions {
     /// With the order of addresses that `kubeadm` has.
-    pub fn new(kubelets: Arc<dyn Kubelets>) -> Self {
-        Self { kubelets, address_types: ADDRESS_TYPES.map(str::to_owned).to_vec() }
+    pub fn new(dialer: Arc<dyn KubeletDialer>) -> Self {
+        Self { dialer, preferred_address_types: ADDRESS_TYPES.map(str::to_owned).to_vec() }
+    }
+
+    /// With another order of addresses.
+    #[must_use]
+    pub fn preferred_address_types(mut self, types: Vec<String>) -> Self {
+        self.preferred_address_types = types;
+        self
     }
 }
 
@@ -109,7 +117,7 @@ async fn run(
     }
     let query = Query::parse(parts.uri.query());
     let preferred = match &server.kubelets {
-        Some(way) => way.address_types.clone(),
+        Some(way) => way.preferred_address_types.clone(),
         None => ADDRESS_TYPES.map(str::to_owned).to_vec(),
     };
     let place = destination::find(&locked(&server.state), errand, target, &query, &parts.uri, &preferred)?;

@@ -10,10 +10,10 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::{Connecting, Connection, Kubelets};
+use super::{Connecting, Connection, KubeletDialer};
 
 /// Connects by TCP and TLS, and shows a client certificate.
-pub struct TlsKubelets {
+pub struct TlsKubeletDialer {
     connector: TlsConnector,
 }
 
@@ -28,7 +28,7 @@ pub enum CredentialError {
     Tls(String, rustls::Error),
 }
 
-impl TlsKubelets {
+impl TlsKubeletDialer {
     /// Reads the certificate to show, its key, and the authority of kubelets' serving certificates (all PEM).
     ///
     /// # Errors
@@ -56,7 +56,7 @@ impl TlsKubelets {
     }
 }
 
-impl Kubelets for TlsKubelets {
+impl KubeletDialer for TlsKubeletDialer {
     fn connect<'a>(&'a self, host: &'a str, port: u16) -> Connecting<'a> {
         Box::pin(async move {
             let stream = TcpStream::connect((host, port)).await?;

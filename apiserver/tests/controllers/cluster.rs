@@ -2,28 +2,24 @@
 
 use std::time::Duration;
 
-use apiserver::controllers::{ControllerOptions, run};
+use apiserver::controllers::{ControllerOptions, RunningControllers, start};
 use apiserver::{ApiServer, Options};
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
 
 /// A cluster in this process; it ends with the value.
 pub(crate) struct Cluster {
     client: kube::Client,
-    _controllers: JoinSet<()>,
+    _controllers: RunningControllers,
 }
 
 impl Cluster {
     pub(crate) async fn start(seed: u64) -> Self {
-        let server = ApiServer::start(Options { seed, ..Options::default() }).unwrap();
-        let options = ControllerOptions {
-            cluster_range: Some("10.244.0.0/16".parse().unwrap()),
-            root_ca: Some("CA".into()),
-            api_endpoint: Some("172.18.0.1:6443".parse().unwrap()),
-            ..ControllerOptions::default()
-        };
-        let mut controllers = JoinSet::new();
-        controllers.spawn(run(server.clone(), options));
+        let server = ApiServer::start(Options::default().seed(seed)).unwrap();
+        let options = ControllerOptions::default()
+            .cluster_cidr("10.244.0.0/16".parse().unwrap())
+            .root_ca("CA")
+            .advertise_address("172.18.0.1:6443".parse().unwrap());
+        let controllers = start(server.clone(), options);
         Self { client: kube::Client::new(server, "default"), _controllers: controllers }
     }
 

@@ -3,25 +3,16 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 #![allow(dead_code, reason = "not every test needs all of it")]
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::time::Duration;
 
-use apiserver::auth::{Credentials, User};
-use apiserver::clock::Clock;
-use apiserver::{ApiServer, Options};
+use apiserver::testing::ManualClock;
+use apiserver::{ApiServer, Credentials, Options, User};
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::Value;
-
-/// A clock that stands until it is moved.
-pub(crate) struct Hand(Mutex<Timestamp>);
-
-impl Clock for Hand {
-    fn now(&self) -> Timestamp {
-        *self.0.lock().unwrap()
-    }
-}
 
 /// Who asks.
 #[derive(Clone)]
@@ -45,7 +36,7 @@ impl As {
 /// The server and its clock.
 pub(crate) struct Inside {
     pub(crate) server: ApiServer,
-    clock: Arc<Hand>,
+    clock: Arc<ManualClock>,
 }
 
 /// An answer.
@@ -64,14 +55,13 @@ impl Answer {
 
 impl Inside {
     pub(crate) fn start(options: Options) -> Self {
-        let clock = Arc::new(Hand(Mutex::new(Timestamp::from_second(1_900_000_000).unwrap())));
-        let server = ApiServer::start(Options { seed: 3, clock: Some(clock.clone()), ..options }).unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_900_000_000).unwrap()));
+        let server = ApiServer::start(options.seed(3).clock(clock.clone())).unwrap();
         Self { server, clock }
     }
 
-    pub(crate) fn pass(&self, seconds: i64) {
-        let mut now = self.clock.0.lock().unwrap();
-        *now = now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
+    pub(crate) fn pass(&self, seconds: u64) {
+        self.clock.advance(Duration::from_secs(seconds));
     }
 
     pub(crate) fn request(who: &As, method: &str, path: &str, body: &Value) -> Request<Full<Bytes>> {

@@ -4,8 +4,7 @@ use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use apiserver::auth::User;
-use apiserver::{ApiServer, Options};
+use apiserver::{ApiServer, Options, User};
 use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -23,7 +22,7 @@ fn known(request: &mut Request<Incoming>) {
 pub(crate) async fn ours(dir: &Path) -> Result<PathBuf> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?.to_string();
-    let server = ApiServer::start(Options { address: address.clone(), ..Options::default() })?;
+    let server = ApiServer::start(Options::default().advertise_address(address.clone()))?;
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let server = server.clone();

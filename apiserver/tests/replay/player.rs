@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use apiserver::auth::Credentials;
+use apiserver::{Body, Credentials};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use serde_json::{Map, Value, json};
@@ -217,7 +217,7 @@ impl Player {
         }
     }
 
-    async fn answer(&mut self, step: &Value, response: http::Response<apiserver::server::Body>) -> Value {
+    async fn answer(&mut self, step: &Value, response: http::Response<Body>) -> Value {
         let mut record = head(&response);
         let (mut body, mut bytes) = (response.into_body(), Vec::new());
         let whole = async {
@@ -273,7 +273,7 @@ impl Player {
 }
 
 impl Watch {
-    fn follow(response: http::Response<apiserver::server::Body>) -> Self {
+    fn follow(response: http::Response<Body>) -> Self {
         let head = head(&response);
         let (sender, seen) = tokio::sync::watch::channel((Vec::new(), false));
         tokio::spawn(async move {

@@ -5,8 +5,7 @@
 
 use std::sync::Arc;
 
-use apiserver::server::Body;
-use apiserver::{ApiServer, Options};
+use apiserver::{ApiServer, Body, Options};
 use futures::StreamExt;
 use http::{Request, Response};
 use http_body::Frame;
@@ -36,7 +35,7 @@ pub(crate) struct Other {
 impl Server {
     /// A fresh one of ours.
     pub(crate) fn ours() -> Self {
-        Self::Ours(ApiServer::start(Options { seed: 7, ..Options::default() }).unwrap())
+        Self::Ours(ApiServer::start(Options::default().seed(7)).unwrap())
     }
 
     pub(crate) fn administrator(&self) -> &str {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use apiserver::controllers::{ControllerOptions, run};
+use apiserver::controllers::{ControllerOptions, start};
 use apiserver::{ApiServer, Options};
 use serde_json::{Map, Value, json};
 
@@ -31,19 +31,16 @@ impl Setting {
 
 /// Plays a story against our server with our controllers.
 pub(crate) async fn play_ours(story: &str) -> BTreeMap<String, Value> {
-    let server = ApiServer::start(Options { seed: 7, ..Options::default() }).unwrap();
+    let server = ApiServer::start(Options::default().seed(7)).unwrap();
     let grace = Duration::from_secs(Setting::of(story).node_grace);
-    let options = ControllerOptions {
-        cluster_range: Some("10.244.0.0/16".parse().unwrap()),
-        root_ca: Some("CA".into()),
-        node_grace: grace,
-        node_startup_grace: grace,
-        ..ControllerOptions::default()
-    };
-    let mut controllers = tokio::task::JoinSet::new();
-    controllers.spawn(run(server.clone(), options));
+    let options = ControllerOptions::default()
+        .cluster_cidr("10.244.0.0/16".parse().unwrap())
+        .root_ca("CA")
+        .node_monitor_grace_period(grace)
+        .node_startup_grace_period(grace);
+    let controllers = start(server.clone(), options);
     let records = play(story, Server::Ours(server)).await;
-    controllers.shutdown().await;
+    controllers.stop().await;
     records
 }
 

@@ -8,9 +8,7 @@ use std::task::{Context as Poller, Poll};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use apiserver::ApiServer;
-use apiserver::auth::{Credentials, User};
-use apiserver::server::Body;
+use apiserver::{ApiServer, Body, Credentials, User};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::{Bytes, Frame, Incoming};

@@ -7,14 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use apiserver::Options;
-use apiserver::auth::Settings;
-use apiserver::auth::keys::{PublicKey, SigningKey};
-use apiserver::auth::token::Tokens;
 use apiserver::controllers::{ControllerOptions, ControllerSelection};
-use apiserver::proxy::Way;
-use apiserver::proxy::tls::TlsKubelets;
-use apiserver::store::Durability;
+use apiserver::{
+    AuthOptions, DEFAULT_ISSUER, Durability, KubeletOptions, Options, PublicKey, SigningKey, TlsKubeletDialer, Tokens,
+};
 use clap::{ArgAction, Parser, ValueEnum};
 
 /// When a write counts as written.
@@ -49,7 +45,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "FILE")]
     pub(crate) tls_private_key_file: PathBuf,
     /// Issuer of service-account tokens.
-    #[arg(long, default_value = apiserver::auth::access::ISSUER)]
+    #[arg(long, default_value = DEFAULT_ISSUER)]
     service_account_issuer: String,
     /// Public keys that verify tokens; may be given several times.
     #[arg(long, value_name = "FILE", required = true)]
@@ -93,6 +89,9 @@ pub(crate) struct Flags {
     /// Log of all writes, from which the server starts again; in memory only without.
     #[arg(long, value_name = "FILE")]
     data_log: Option<PathBuf>,
+    /// Decides uids, generated names, addresses and ports; another one at each start if not given.
+    #[arg(long)]
+    seed: Option<u64>,
     /// When a write counts as written.
     #[arg(long, value_enum, default_value = "process")]
     durability: Durable,
@@ -128,28 +127,31 @@ impl Flags {
     /// # Errors
     /// A key or the audit log cannot be used.
     pub(crate) fn options(&self) -> Result<Options> {
-        let audit: Option<apiserver::audit::Sink> = match &self.audit_log_path {
-            None => None,
-            Some(path) if path.as_os_str() == "-" => Some(Box::new(std::io::stdout())),
-            Some(path) => {
-                let file = File::options().create(true).append(true).open(path);
-                Some(Box::new(file.with_context(|| format!("opening the audit log {}", path.display()))?))
-            }
-        };
         let host = self.advertise_address.map_or(self.bind_address, IpAddr::from);
-        Ok(Options {
-            log: self.data_log.clone(),
-            durability: match self.durability {
+        let mut options = Options::default()
+            .seed(self.seed.unwrap_or_else(|| fastrand::u64(..)))
+            .durability(match self.durability {
                 Durable::Process => Durability::Process,
                 Durable::Disk => Durability::Disk,
-            },
-            service_range: self.service_cluster_ip_range,
-            node_ports: self.service_node_port_range.clone(),
-            address: format!("{host}:{}", self.secure_port),
-            access: self.access()?,
-            audit,
-            kubelets: self.kubelets()?,
-            ..Options::default()
+            })
+            .service_cluster_ip_range(self.service_cluster_ip_range)
+            .service_node_port_range(self.service_node_port_range.clone())
+            .advertise_address(format!("{host}:{}", self.secure_port))
+            .auth(self.auth()?);
+        if let Some(log) = &self.data_log {
+            options = options.data_log(log);
+        }
+        options = match &self.audit_log_path {
+            None => options,
+            Some(path) if path.as_os_str() == "-" => options.audit_log(std::io::stdout()),
+            Some(path) => {
+                let file = File::options().create(true).append(true).open(path);
+                options.audit_log(file.with_context(|| format!("opening the audit log {}", path.display()))?)
+            }
+        };
+        Ok(match self.kubelets()? {
+            Some(kubelets) => options.kubelets(kubelets),
+            None => options,
         })
     }
 
@@ -158,26 +160,26 @@ impl Flags {
     /// # Errors
     /// The authority cannot be read.
     pub(crate) fn controller_options(&self) -> Result<ControllerOptions> {
-        let root_ca = self.root_ca_file.as_deref().map(read).transpose()?;
-        Ok(ControllerOptions {
-            controllers: self.controllers.clone(),
-            cluster_range: self.cluster_cidr,
-            node_mask: self.node_cidr_mask_size,
-            root_ca: root_ca.map(String::from_utf8).transpose().context("--root-ca-file is no text")?,
-            api_endpoint: self.advertise_address.map(|address| SocketAddr::from((address, self.secure_port))),
-            ..ControllerOptions::default()
-        })
+        let mut options = ControllerOptions::default()
+            .controllers(self.controllers.clone())
+            .node_cidr_mask_size(self.node_cidr_mask_size);
+        options.cluster_cidr = self.cluster_cidr;
+        options.advertise_address = self.advertise_address.map(|address| SocketAddr::from((address, self.secure_port)));
+        if let Some(path) = &self.root_ca_file {
+            options = options.root_ca(String::from_utf8(read(path)?).context("--root-ca-file is no text")?);
+        }
+        Ok(options)
     }
 
-    fn kubelets(&self) -> Result<Option<Way>> {
+    fn kubelets(&self) -> Result<Option<KubeletOptions>> {
         let files = (&self.kubelet_client_certificate, &self.kubelet_client_key, &self.kubelet_certificate_authority);
         let (Some(certificate), Some(key), Some(authority)) = files else { return Ok(None) };
-        let kubelets = TlsKubelets::new(certificate, key, authority).context("credentials for kubelets")?;
-        let address_types = self.kubelet_preferred_address_types.clone();
-        Ok(Some(Way { kubelets: Arc::new(kubelets), address_types }))
+        let kubelets = TlsKubeletDialer::new(certificate, key, authority).context("credentials for kubelets")?;
+        let types = self.kubelet_preferred_address_types.clone();
+        Ok(Some(KubeletOptions::new(Arc::new(kubelets)).preferred_address_types(types)))
     }
 
-    fn access(&self) -> Result<Settings> {
+    fn auth(&self) -> Result<AuthOptions> {
         let mut verifying = Vec::new();
         for path in &self.service_account_key_file {
             let keys = PublicKey::all_from_pem(&read(path)?);
@@ -191,11 +193,10 @@ impl Flags {
         if !self.api_audiences.is_empty() {
             tokens.audiences.clone_from(&self.api_audiences);
         }
-        Ok(Settings {
-            tokens: Some(tokens),
-            service_accounts: !plugin(&self.disable_admission_plugins, "disable", "ServiceAccount")?,
-            node_restriction: plugin(&self.enable_admission_plugins, "enable", "NodeRestriction")?,
-        })
+        Ok(AuthOptions::default()
+            .tokens(tokens)
+            .service_accounts(!plugin(&self.disable_admission_plugins, "disable", "ServiceAccount")?)
+            .node_restriction(plugin(&self.enable_admission_plugins, "enable", "NodeRestriction")?))
     }
 }
 

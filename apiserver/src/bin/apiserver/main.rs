@@ -33,7 +33,7 @@ async fn run(mut flags: Flags) -> Result<()> {
     let address = listener.local_addr().context("the address that is listened on")?;
     flags.secure_port = address.port();
     let server = ApiServer::start(flags.options()?)?;
-    tracing::info!(%address, revision = server.revision(), "serving");
+    tracing::info!(%address, revision = server.revision(), seed = server.seed(), "serving");
     let (stop, stopping) = watch::channel(false);
     let mut served = tokio::spawn(connection::serve(listener, acceptor, clients, server.clone(), stopping));
     let mut background = tokio::task::JoinSet::new();

@@ -16,7 +16,7 @@ const NAME: &str = "kubernetes";
 const SPACE: &str = "default";
 
 pub(super) fn start(context: &mut Context) {
-    let Some(address) = context.options.api_endpoint else { return };
+    let Some(address) = context.options.advertise_address else { return };
     let tools = context.tools_of(context.client_of("kube-apiserver", User::admin()), "kube-apiserver");
     tools.queue.add(());
     context.run(selection::Controller::KubernetesService, Own { tools, address });

@@ -160,8 +160,11 @@ impl Health {
         let heartbeat = condition(node, "Ready").map(|ready| text(ready, "/lastHeartbeatTime").to_owned());
         let lease = self.tools.cache.get(&LEASES, LEASE_SPACE, name(node));
         let renewed = lease.map(|lease| text(&lease, "/spec/renewTime").to_owned());
-        let grace =
-            if heartbeat.is_some() { self.tools.options.node_grace } else { self.tools.options.node_startup_grace };
+        let grace = if heartbeat.is_some() {
+            self.tools.options.node_monitor_grace_period
+        } else {
+            self.tools.options.node_startup_grace_period
+        };
         let signs = (heartbeat.unwrap_or_default(), renewed.unwrap_or_default());
         let now = Instant::now();
         let mut book = self.book();

@@ -29,13 +29,13 @@ impl Controller for LostPods {
     fn note(&self, change: &Change) {
         let (Tools { cache, queue, options, .. }, object) = (&self.0, change.object());
         if change.is(&NODES) && change.after.is_none() {
-            queue.add_after(name(object).to_owned(), options.lost_pod_grace);
+            queue.add_after(name(object).to_owned(), options.pod_gc_quarantine);
         } else if change.is(&PODS) && change.after.is_some() {
             let node = text(object, "/spec/nodeName");
             if node.is_empty() && is_terminating(object) {
                 queue.add(String::new());
             } else if !node.is_empty() && cache.get(&NODES, "", node).is_none() {
-                queue.add_after(node.to_owned(), options.lost_pod_grace);
+                queue.add_after(node.to_owned(), options.pod_gc_quarantine);
             }
         }
     }

@@ -18,7 +18,7 @@ const TTL: &str = "node.alpha.kubernetes.io/ttl";
 
 pub(super) fn start(context: &mut Context) {
     context.run(selection::Controller::Ttl, Ttls(context.tools("ttl-controller", "ttl-controller")));
-    if let Some(cluster) = context.options.cluster_range {
+    if let Some(cluster) = context.options.cluster_cidr {
         let tools = context.tools("node-controller", "cidrAllocator");
         context.run(selection::Controller::NodeIpam, Ranges { tools, cluster, next: AtomicU32::new(0) });
     }
@@ -56,7 +56,7 @@ impl Controller for Ranges {
         }
         let used = self.tools.cache.list(&NODES, "").iter().flat_map(|node| ranges_of(node)).collect();
         let from = self.next.load(Ordering::Relaxed);
-        let Some((index, range)) = free_range(self.cluster, self.tools.options.node_mask, &used, from) else {
+        let Some((index, range)) = free_range(self.cluster, self.tools.options.node_cidr_mask_size, &used, from) else {
             let message = format!("Node {name} status is now: CIDRNotAvailable");
             self.tools.recorder.say(&NODES, &node, "Normal", "CIDRNotAvailable", message.clone());
             return Err(Refused { code: 500, reason: String::new(), message });
