@@ -44,12 +44,17 @@ impl Failure {
         Self::new(500, "InternalError", format!("Internal error occurred: {message}"), Some(causes))
     }
 
-    /// 501: outside of what this server does; the message names the way out.
+    /// 501: outside of what this server does. The way out is added when it is answered, for it is not the same for everybody.
     pub fn unsupported(what: &str) -> Self {
-        let message = format!(
-            "{what} is not supported by this embedded API server; use a real control plane (--control-plane DIR) for it"
-        );
-        Self::new(501, "NotImplemented", message, None)
+        Self::new(501, "NotImplemented", format!("{what} is not supported by this embedded API server"), None)
+    }
+
+    /// The same with the way out, if it is something that is not supported.
+    pub fn with_hint(&self, hint: &str) -> std::borrow::Cow<'_, Self> {
+        if self.code != 501 || hint.is_empty() {
+            return std::borrow::Cow::Borrowed(self);
+        }
+        std::borrow::Cow::Owned(Self { message: format!("{}; {hint}", self.message), ..self.clone() })
     }
 
     /// 404 of an object; `resource` is qualified: `deployments.apps`.

@@ -83,6 +83,7 @@ pub struct ApiServer {
     pub(crate) state: Arc<Mutex<State>>,
     seed: u64,
     address: Arc<str>,
+    unsupported_hint: Arc<str>,
     audit: Option<Arc<Audit>>,
     pub(crate) kubelets: Option<KubeletOptions>,
 }
@@ -122,6 +123,7 @@ impl ApiServer {
             state: Arc::new(Mutex::new(state)),
             seed: options.seed,
             address: Arc::from(options.advertise_address),
+            unsupported_hint: Arc::from(options.unsupported_hint),
             audit,
             kubelets: options.kubelets,
         })
@@ -195,7 +197,7 @@ impl ApiServer {
         let for_people = wanted.verb != "watch" && for_people(&parts);
         let mut answer = match entered {
             Ok(user) => self.answer(user, parts, body).await,
-            Err(failure) => failed(&failure),
+            Err(failure) => self.failed(&failure),
         };
         if yaml {
             answer = in_yaml(answer);
@@ -212,6 +214,10 @@ impl ApiServer {
         }
     }
 
+    fn failed(&self, failure: &Failure) -> Response<Body> {
+        failed(&failure.with_hint(&self.unsupported_hint))
+    }
+
     async fn answer<B>(&self, user: Arc<User>, mut parts: http::request::Parts, body: B) -> Response<Body>
     where
         B: http_body::Body + Send,
@@ -220,21 +226,21 @@ impl ApiServer {
         let body = match Limited::new(body, BODY_MAX).collect().await {
             Ok(body) => body.to_bytes(),
             Err(_) => {
-                return failed(&Failure::too_large(format!("the request body is larger than {BODY_MAX} bytes")));
+                return self.failed(&Failure::too_large(format!("the request body is larger than {BODY_MAX} bytes")));
             }
         };
         if let Some(answer) = proxy::serve(self, &mut parts, &body).await {
-            return answer.unwrap_or_else(|failure| failed(&failure));
+            return answer.unwrap_or_else(|failure| self.failed(&failure));
         }
         let query = Query::parse(parts.uri.query());
         let path = parts.uri.path();
         if let Some(answer) = self.document(&parts.method, path, &query, &parts.headers) {
-            return answer.unwrap_or_else(|failure| failed(&failure));
+            return answer.unwrap_or_else(|failure| self.failed(&failure));
         }
         match self.resource(&parts.method, path, query, &parts.headers, body, user) {
             Ok(answer) => answer,
             Err(Refusal::NoPath) => text(StatusCode::NOT_FOUND, "404 page not found\n"),
-            Err(Refusal::Failed(failure)) => failed(&failure),
+            Err(Refusal::Failed(failure)) => self.failed(&failure),
         }
     }
 }

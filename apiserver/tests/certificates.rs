@@ -7,7 +7,7 @@ mod process;
 
 use process::client::Client;
 use process::pki::{Authority, Issued, Valid};
-use process::{Installation, Process};
+use process::{Installation, Process, Scratch, bytes};
 use rcgen::ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
 use serde_json::{Value, json};
 
@@ -115,4 +115,30 @@ async fn one_connection_carries_many_requests_of_one_client() {
     }
     let (code, list) = open.ask("GET", MAPS, None).await.unwrap();
     assert_eq!((code, list["items"].as_array().unwrap().len()), (200, 20));
+}
+
+/// Who has no certificates names a directory: they are made once, and the kubeconfig beside them is an administrator's.
+#[tokio::test]
+async fn a_directory_of_certificates_is_enough() {
+    let scratch = Scratch::new("cert-dir");
+    let dir = scratch.path("certs");
+    let flags = ["--bind-address=127.0.0.1", "--secure-port=0", "--controllers=", "--unsupported-hint=ask Jane"];
+    let flags = flags.map(str::to_owned).into_iter().chain([format!("--cert-dir={}", dir.display())]);
+    let flags: Vec<String> = flags.collect();
+    let mut authorities = Vec::new();
+    for _ in 0..2 {
+        let process = Process::start(&flags);
+        let kubeconfig = kube::config::Kubeconfig::read_from(dir.join("admin.kubeconfig")).unwrap();
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
+        let client = kube::Client::try_from(config).unwrap();
+        let get = |path: &str| client.request_text(http::Request::get(path).body(Vec::new()).unwrap());
+        assert!(get("/api/v1/namespaces").await.unwrap().contains("kube-system"));
+        let kube::Error::Api(status) = get("/metrics").await.unwrap_err() else { panic!("it is not supported") };
+        assert!(status.message.ends_with("; ask Jane"), "{}", status.message);
+        authorities.push(bytes(&dir.join("ca.crt")));
+        assert_eq!(process.kill().code(), None);
+    }
+    assert_eq!(authorities[0], authorities[1], "what is there is used again");
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(dir.join("admin.key").metadata().unwrap().permissions().mode() & 0o777, 0o600);
 }

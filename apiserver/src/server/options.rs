@@ -39,7 +39,12 @@ pub struct Options {
     pub audit_log: Option<Sink>,
     /// How kubelets are reached, for logs, exec, attach and port-forward; these are refused without.
     pub kubelets: Option<KubeletOptions>,
+    /// What a 501 says after it has told what is not supported.
+    pub unsupported_hint: String,
 }
+
+/// True for everybody.
+const HINT: &str = "use a real kube-apiserver for it";
 
 impl Default for Options {
     fn default() -> Self {
@@ -55,6 +60,7 @@ impl Default for Options {
             auth: AuthOptions::default(),
             audit_log: None,
             kubelets: None,
+            unsupported_hint: HINT.into(),
         }
     }
 }
@@ -146,6 +152,13 @@ impl Options {
     #[must_use]
     pub fn kubelets(mut self, kubelets: KubeletOptions) -> Self {
         self.kubelets = Some(kubelets);
+        self
+    }
+
+    /// What a 501 says after it has told what is not supported: where your users find a server that has it.
+    #[must_use]
+    pub fn unsupported_hint(mut self, hint: impl Into<String>) -> Self {
+        self.unsupported_hint = hint.into();
         self
     }
 }

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Response};
 use http_body_util::BodyExt;
 use serde_json::Value;
 
-use super::answers::{answer, encode, failed, stream, warn};
+use super::answers::{answer, encode, stream, warn};
 use super::{ApiServer, Body};
 use crate::auth::{User, review, token_request};
 use crate::failure::{Failure, Outcome};
@@ -51,7 +51,7 @@ impl ApiServer {
         let sub = &call.target.subresource;
         let known = call.resource.custom.is_some() || sub.is_empty() || call.resource.subresource(sub).is_some();
         let warning = crate::kinds::standing_warning(&call.resource).filter(|_| known).map(str::to_owned);
-        let mut answer = self.serve(method, call, headers).unwrap_or_else(|failure| failed(&failure));
+        let mut answer = self.serve(method, call, headers).unwrap_or_else(|failure| self.failed(&failure));
         if let Some(warning) = warning {
             warn(&mut answer, &warning);
         }

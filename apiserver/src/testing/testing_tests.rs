@@ -47,9 +47,10 @@ async fn manifests_are_applied_definitions_and_namespaces_first() {
     let (code, thing) = get(&server, "/apis/example.org/v1/namespaces/a/things/t").await;
     assert_eq!((code, &thing["spec"]["on"]), (200, &Value::Bool(true)));
     assert_eq!(get(&server, &format!("{MAPS}/m")).await.0, 200);
-    // Once more, it is as it was.
+    // Once more, they are as they were.
     let revision = server.revision();
-    apply(&server, &text).await.unwrap();
+    apply(&server, "kind: ConfigMap\napiVersion: v1\nmetadata: {name: m}").await.unwrap();
+    apply(&server, DEFINITION).await.unwrap();
     assert_eq!(server.revision(), revision);
 }
 
@@ -190,4 +191,18 @@ async fn history_is_told_by_group_and_plural() {
     server.compact(server.revision());
     let error = server.history("", "configmaps", revision).unwrap_err().to_string();
     assert!(error.contains("too old"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_not_supported_says_where_it_is() {
+    for (options, end) in [
+        (Options::default(), "embedded API server; use a real kube-apiserver for it"),
+        (Options::default().unsupported_hint("ask Jane"), "embedded API server; ask Jane"),
+        (Options::default().unsupported_hint(""), "embedded API server"),
+    ] {
+        let server = ApiServer::start(options).unwrap();
+        let (code, status) = get(&server, "/metrics").await;
+        assert_eq!(code, 501);
+        assert!(message(&status).ends_with(end), "{status}");
+    }
 }

@@ -103,6 +103,13 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// Starts the program with these flags alone.
+    pub(crate) fn start(flags: &[String]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_apiserver"));
+        command.args(flags).env("NO_COLOR", "1").stdin(Stdio::null()).stderr(Stdio::piped());
+        Self::spawn(command)
+    }
+
     fn spawn(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());

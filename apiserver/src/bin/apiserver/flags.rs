@@ -13,6 +13,8 @@ use apiserver::{
 };
 use clap::{ArgAction, Parser, ValueEnum};
 
+use crate::certs::{Certificates, reachable};
+
 /// When a write counts as written.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Durable {
@@ -38,21 +40,30 @@ pub(crate) struct Flags {
     /// Authority of client certificates: the common name is the user, each organization a group.
     #[arg(long, value_name = "FILE")]
     pub(crate) client_ca_file: Option<PathBuf>,
+    /// Directory for certificates and keys that are not given: an authority, a serving certificate, the keys of service
+    /// accounts, and an administrator's kubeconfig. They are made if they are not there, and used again if they are.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cert_dir: Option<PathBuf>,
     /// Serving certificate (PEM, with its chain).
-    #[arg(long, value_name = "FILE")]
-    pub(crate) tls_cert_file: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "cert_dir", requires = "tls_private_key_file")]
+    pub(crate) tls_cert_file: Option<PathBuf>,
     /// Its key.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) tls_private_key_file: PathBuf,
+    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    pub(crate) tls_private_key_file: Option<PathBuf>,
     /// Issuer of service-account tokens.
     #[arg(long, default_value = DEFAULT_ISSUER)]
     service_account_issuer: String,
     /// Public keys that verify tokens; may be given several times.
-    #[arg(long, value_name = "FILE", required = true)]
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "cert_dir",
+        requires = "service_account_signing_key_file"
+    )]
     service_account_key_file: Vec<PathBuf>,
     /// Private key that signs tokens.
-    #[arg(long, value_name = "FILE")]
-    service_account_signing_key_file: PathBuf,
+    #[arg(long, value_name = "FILE", requires = "service_account_key_file")]
+    service_account_signing_key_file: Option<PathBuf>,
     /// Whether the tokens of pods live for a year, so that clients which never read them again go on.
     #[arg(long, default_value_t = true, action = ArgAction::Set)]
     service_account_extend_token_expiration: bool,
@@ -108,6 +119,9 @@ pub(crate) struct Flags {
     /// Authority that the config map kube-root-ca.crt holds in each namespace; there is none without.
     #[arg(long, value_name = "FILE")]
     root_ca_file: Option<PathBuf>,
+    /// What a refusal of something that is not supported here goes on to say.
+    #[arg(long, value_name = "TEXT")]
+    unsupported_hint: Option<String>,
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
@@ -122,6 +136,30 @@ fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
 }
 
 impl Flags {
+    /// Takes the files that are not given from `--cert-dir`.
+    ///
+    /// # Errors
+    /// They cannot be made.
+    pub(crate) fn complete(&mut self) -> Result<Option<Certificates>> {
+        let Some(dir) = &self.cert_dir else { return Ok(None) };
+        let mut addresses = vec![IpAddr::from(Ipv4Addr::LOCALHOST), reachable(self.bind_address)];
+        addresses.extend(self.advertise_address.map(IpAddr::from));
+        addresses.sort_unstable();
+        addresses.dedup();
+        let made = Certificates::in_dir(dir, &addresses)?;
+        self.client_ca_file.get_or_insert(made.authority());
+        self.root_ca_file.get_or_insert(made.authority());
+        if self.tls_cert_file.is_none() {
+            let (certificate, key) = made.serving();
+            (self.tls_cert_file, self.tls_private_key_file) = (Some(certificate), Some(key));
+        }
+        if self.service_account_signing_key_file.is_none() {
+            let (public, private) = made.accounts();
+            (self.service_account_key_file, self.service_account_signing_key_file) = (vec![public], Some(private));
+        }
+        Ok(Some(made))
+    }
+
     /// What the server is made with.
     ///
     /// # Errors
@@ -140,6 +178,9 @@ impl Flags {
             .auth(self.auth()?);
         if let Some(log) = &self.data_log {
             options = options.data_log(log);
+        }
+        if let Some(hint) = &self.unsupported_hint {
+            options = options.unsupported_hint(hint);
         }
         options = match &self.audit_log_path {
             None => options,
@@ -185,7 +226,7 @@ impl Flags {
             let keys = PublicKey::all_from_pem(&read(path)?);
             verifying.extend(keys.with_context(|| format!("--service-account-key-file {}", path.display()))?);
         }
-        let path = &self.service_account_signing_key_file;
+        let path = self.service_account_signing_key_file.as_ref().context("--service-account-signing-key-file")?;
         let signing = SigningKey::from_pem(&read(path)?, &verifying)
             .with_context(|| format!("--service-account-signing-key-file {}", path.display()))?;
         let mut tokens = Tokens::new(&self.service_account_issuer, signing, verifying);

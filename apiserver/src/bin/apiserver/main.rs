@@ -1,6 +1,7 @@
 //! The API server as a process, in the place of kube-apiserver: TLS, certificates, tokens, roles, an audit log, and a log
 //! from which it starts again.
 
+mod certs;
 mod connection;
 mod flags;
 mod tls;
@@ -25,6 +26,7 @@ fn main() -> Result<()> {
 }
 
 async fn run(mut flags: Flags) -> Result<()> {
+    let certificates = flags.complete().context("--cert-dir")?;
     let clients = Arc::new(tls::Clients::new(&flags)?);
     let acceptor = tls::acceptor(&flags, &clients)?;
     let address = SocketAddr::from((flags.bind_address, flags.secure_port));
@@ -33,6 +35,11 @@ async fn run(mut flags: Flags) -> Result<()> {
     let address = listener.local_addr().context("the address that is listened on")?;
     flags.secure_port = address.port();
     let server = ApiServer::start(flags.options()?)?;
+    if let Some(certificates) = certificates {
+        let host = flags.advertise_address.map_or_else(|| certs::reachable(flags.bind_address), Into::into);
+        let path = certificates.kubeconfig(SocketAddr::from((host, flags.secure_port)))?;
+        tracing::info!("kubeconfig of an administrator: {}", path.display());
+    }
     tracing::info!(%address, revision = server.revision(), seed = server.seed(), "serving");
     let (stop, stopping) = watch::channel(false);
     let mut served = tokio::spawn(connection::serve(listener, acceptor, clients, server.clone(), stopping));

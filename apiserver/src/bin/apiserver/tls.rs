@@ -105,14 +105,15 @@ impl ClientCertVerifier for Shown {
 /// A file cannot be read, or key and certificate do not belong together.
 pub(crate) fn acceptor(flags: &Flags, clients: &Clients) -> Result<TlsAcceptor> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let key = &flags.tls_private_key_file;
+    let files = flags.tls_cert_file.as_ref().zip(flags.tls_private_key_file.as_ref());
+    let (certificate, key) = files.context("--tls-cert-file and --tls-private-key-file")?;
     let key = PrivateKeyDer::from_pem_file(key).with_context(|| format!("reading {}", key.display()))?;
     let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let builder = match &clients.0 {
         None => builder.with_no_client_auth(),
         Some(verifier) => builder.with_client_cert_verifier(Arc::new(Shown(Arc::clone(verifier)))),
     };
-    let mut config = builder.with_single_cert(certificates(&flags.tls_cert_file)?, key)?;
+    let mut config = builder.with_single_cert(certificates(certificate)?, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }

@@ -187,6 +187,7 @@ fn embedded_args(dir: &Path, data: &Path, address: Ipv4Addr) -> Vec<String> {
         ("cluster-cidr", POD_CIDR.into()),
         ("node-cidr-mask-size", "24".into()),
         ("root-ca-file", dir.join("pki/ca.crt").display().to_string()),
+        ("unsupported-hint", "use a real control plane (--control-plane DIR) for it".into()),
     ]);
     [common_args(dir, address), own].concat()
 }
