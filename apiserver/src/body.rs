@@ -205,6 +205,13 @@ pub fn read_object(
             summary(bytes)
         )));
     }
+    let version = object["apiVersion"].as_str().unwrap_or_default();
+    if version.matches('/').count() > 1 {
+        let why = format!("unexpected GroupVersion string: {version}");
+        let shown = summary(bytes);
+        let message = format!("the object provided is unrecognized (must be of type {kind}): {why} ({shown})");
+        return Err(Failure::bad_request(message));
+    }
     // Nothing but the object itself says what kind a custom resource is.
     if resource.custom.is_some() && object["kind"].as_str().unwrap_or_default().is_empty() {
         let text = String::from_utf8_lossy(bytes);

@@ -87,6 +87,16 @@ impl Failure {
         Self::new(409, "AlreadyExists", message, Some(object_details(name, group, resource)))
     }
 
+    /// 409 of a name that was to be made, and could not.
+    pub fn no_name(group: &str, resource: &str, name: &str) -> Self {
+        let mut failure = Self::already_exists(group, resource, name, false);
+        failure.message += ", the server was not able to generate a unique name for the object";
+        if let Some(details) = &mut failure.details {
+            details.insert("retryAfterSeconds".into(), json!(1));
+        }
+        failure
+    }
+
     /// 409 with a cause; `resource` may be a kind, as in delete preconditions.
     pub fn conflict(group: &str, resource: &str, name: &str, why: &str) -> Self {
         let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", qualified(resource, group));
@@ -362,6 +372,10 @@ pub fn go_quoted(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
+            '\x07' => out.push_str("\\a"),
+            '\x08' => out.push_str("\\b"),
+            '\x0b' => out.push_str("\\v"),
+            '\x0c' => out.push_str("\\f"),
             control if control.is_control() => out.push_str(&format!("\\x{:02x}", control as u32)),
             other => out.push(other),
         }

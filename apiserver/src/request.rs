@@ -143,11 +143,18 @@ pub struct WriteOptions {
 impl WriteOptions {
     /// Reads them for `kind` (`CreateOptions`, …).
     pub fn parse(query: &Query, kind: &str, user_agent: &str) -> Outcome<Self> {
+        Self::parse_with(query, kind, user_agent, None)
+    }
+
+    /// Reads them; `before` is what else is wrong with the request, and told first.
+    pub fn parse_with(query: &Query, kind: &str, user_agent: &str, before: Option<FieldError>) -> Outcome<Self> {
+        let mut errors: Vec<FieldError> = before.into_iter().collect();
+        let explicit = query.get("fieldManager");
+        errors.extend(manager_errors(explicit));
         let dry = query.all("dryRun");
-        let dry: Vec<&str> = dry.into_iter().filter(|value| !value.is_empty()).collect();
         if dry.iter().any(|value| *value != "All") {
             let value = serde_json::json!(dry);
-            return Err(Failure::invalid_options(kind, FieldError::not_supported("dryRun", &value, &["All"])));
+            errors.push(FieldError::not_supported("dryRun", &value, &["All"]));
         }
         let validation = match query.get("fieldValidation") {
             "" | "Warn" => Validation::Warn,
@@ -155,23 +162,12 @@ impl WriteOptions {
             "Ignore" => Validation::Ignore,
             other => {
                 let supported = ["", "Ignore", "Strict", "Warn"];
-                let error = FieldError::not_supported("fieldValidation", &other.into(), &supported);
-                return Err(Failure::invalid_options(kind, error));
+                errors.push(FieldError::not_supported("fieldValidation", &other.into(), &supported));
+                Validation::Warn
             }
         };
-        let explicit = query.get("fieldManager");
-        if explicit.chars().count() > 128 {
-            let error = FieldError {
-                reason: "FieldValueTooLong",
-                message: "Too long: may not be more than 128 bytes".into(),
-                field: "fieldManager".into(),
-            };
-            return Err(Failure::invalid_options(kind, error));
-        }
-        if let Some((at, odd)) = explicit.char_indices().find(|(_, character)| character.is_control()) {
-            let detail = format!("invalid character U+{:04X} (at position {at})", u32::from(odd));
-            let error = FieldError::invalid("fieldManager", &explicit.into(), &detail);
-            return Err(Failure::invalid_options(kind, error));
+        if !errors.is_empty() {
+            return Err(Failure::invalid("meta.k8s.io", kind, "", &errors));
         }
         let agent = user_agent.split('/').next().unwrap_or_default();
         let manager = match (explicit, agent) {
@@ -187,6 +183,16 @@ impl WriteOptions {
             force: query.flag("force"),
         })
     }
+}
+
+/// What is wrong with the name of a manager.
+fn manager_errors(name: &str) -> Vec<FieldError> {
+    let long = (name.chars().count() > 128).then(|| FieldError::too_long("fieldManager", 128));
+    let odd = name.char_indices().find(|(_, character)| character.is_control()).map(|(at, odd)| {
+        let detail = format!("invalid character U+{:04X} (at position {at})", u32::from(odd));
+        FieldError::invalid("fieldManager", &name.into(), &detail)
+    });
+    long.into_iter().chain(odd).collect()
 }
 
 /// The form of an answer.

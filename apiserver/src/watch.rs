@@ -19,7 +19,7 @@ use crate::failure::{Failure, Outcome};
 use crate::request::Form;
 use crate::state::State;
 use crate::store::{Change, Key, Stored, at_revision};
-use crate::verbs::read::asked_revision;
+use crate::verbs::read::{asked_revision, list_options};
 use crate::verbs::{Call, Selection, in_version, locked, text};
 use crate::view::{Include, bookmark, render_event};
 
@@ -57,8 +57,8 @@ pub struct Watch {
 impl Watch {
     /// Opens a watch; what is wrong with the request is said before the stream begins.
     pub fn open(shared: &Arc<Mutex<State>>, call: Arc<Call>, form: Form) -> Outcome<Self> {
+        let (selection, _) = list_options(&call, true)?;
         let asked = asked_revision(&call.query, true)?;
-        let selection = Selection::parse(&call.query, &call.resource)?;
         let limit = call.query.number("timeoutSeconds")?.filter(|seconds| *seconds != 0);
         let bookmarks = call.query.flag("allowWatchBookmarks");
         let initial = call.query.flag("sendInitialEvents");

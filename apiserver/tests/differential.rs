@@ -132,8 +132,8 @@ fn print_count(name: &str, report: &[(String, Vec<String>)]) {
 /// Plays a script against both; the real server's answers are what ours are compared with.
 async fn play_both(script: &Path, real: &Server, record: Option<&PathBuf>) -> Result<Vec<(String, Vec<String>)>> {
     let (name, text) = (stem(script), std::fs::read_to_string(script)?);
-    let theirs = player::play(&text, real.clone()).await;
-    let ours = player::play(&text, Server::ours()).await;
+    let both = tokio::join!(player::play(&text, real.clone()), player::play(&text, Server::ours()));
+    let (theirs, ours) = both;
     if let Some(root) = record {
         write_recording(&root.join("recorded").join(format!("{name}.jsonl")), &theirs)?;
     }

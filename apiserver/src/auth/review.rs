@@ -8,9 +8,10 @@ use super::user::User;
 use crate::body::read_object;
 use crate::failure::{Failure, FieldError, Outcome};
 use crate::fields::managed;
+use crate::kinds::names;
 use crate::request::WriteOptions;
 use crate::schema::shape;
-use crate::selector::FieldSelector;
+use crate::selector::{FieldSelector, LabelSelector};
 use crate::state::State;
 use crate::verbs::create::{finish, zero};
 use crate::verbs::{Call, Written};
@@ -94,8 +95,31 @@ fn review_access(state: &mut State, call: &Call, review: &mut Value) -> Outcome<
     if !decision.reason.is_empty() {
         status["reason"] = json!(decision.reason);
     }
+    let ignored: Vec<String> = ["fieldSelector", "labelSelector"]
+        .into_iter()
+        .filter(|name| !is_readable(&resource[*name], name))
+        .map(|name| format!("spec.resourceAttributes.{name} ignored due to parse error"))
+        .collect();
+    if !ignored.is_empty() {
+        status["evaluationError"] = json!(in_one(&ignored));
+    }
     review["status"] = status;
     Ok(())
+}
+
+/// Whether the server understands a selector that a question is about.
+fn is_readable(selector: &Value, name: &str) -> bool {
+    let raw = selector["rawSelector"].as_str().unwrap_or_default();
+    let known = |term: &Value| {
+        let operator = term["operator"].as_str().unwrap_or_default();
+        ["In", "NotIn"].contains(&operator)
+            || (name == "labelSelector" && ["Exists", "DoesNotExist"].contains(&operator))
+    };
+    let read = match name {
+        "labelSelector" => LabelSelector::parse(raw).is_ok(),
+        _ => FieldSelector::parse(raw).is_ok(),
+    };
+    read && selector["requirements"].as_array().into_iter().flatten().all(known)
 }
 
 /// What is wrong with a question about access.
@@ -127,10 +151,69 @@ fn access_errors(call: &Call, resource: &Value, path: &Value, user: &User) -> Ve
     if kind != "SelfSubjectAccessReview" && user.name.is_empty() && user.groups.is_empty() {
         errors.push(FieldError::invalid("spec.user", &json!(""), "at least one of user or group must be specified"));
     }
+    for (name, checks) in [("fieldSelector", field_term_errors as TermErrors), ("labelSelector", label_term_errors)] {
+        errors.extend(selector_errors(&resource[name], &format!("spec.resourceAttributes.{name}"), checks));
+    }
     let namespace = resource["namespace"].as_str().unwrap_or_default();
     if local && resource.is_object() && namespace != call.target.namespace {
         let detail = "must match metadata.namespace";
         errors.push(FieldError::invalid("spec.resourceAttributes.namespace", &json!(namespace), detail));
+    }
+    errors
+}
+
+type TermErrors = fn(&Value, &str) -> Vec<FieldError>;
+
+/// What is wrong with a question about some of the objects only.
+fn selector_errors(selector: &Value, path: &str, checks: TermErrors) -> Vec<FieldError> {
+    if !selector.is_object() {
+        return Vec::new();
+    }
+    let raw = &selector["rawSelector"];
+    let is_raw = raw.as_str().is_some_and(|text| !text.is_empty());
+    let terms: Vec<&Value> = selector["requirements"].as_array().into_iter().flatten().collect();
+    let field = format!("{path}.requirements");
+    let mut errors = Vec::new();
+    if is_raw && !terms.is_empty() {
+        let detail = "may not specified at the same time as requirements";
+        errors.push(FieldError::invalid(format!("{path}.rawSelector"), raw, detail));
+    }
+    if !is_raw && terms.is_empty() {
+        let detail = format!("when {path} is specified, requirements or rawSelector is required");
+        errors.push(FieldError::required(&*field, &detail));
+    }
+    errors.extend(terms.iter().enumerate().flat_map(|(index, term)| checks(term, &format!("{field}[{index}]"))));
+    errors
+}
+
+/// Whether an operator takes values; what the server does not know may do as it likes.
+fn values_error(term: &Value, path: &str) -> Option<FieldError> {
+    let count = term["values"].as_array().map_or(0, Vec::len);
+    let field = format!("{path}.values");
+    match term["operator"].as_str().unwrap_or_default() {
+        "In" | "NotIn" if count == 0 => {
+            Some(FieldError::required(field, "must be specified when `operator` is 'In' or 'NotIn'"))
+        }
+        "Exists" | "DoesNotExist" if count > 0 => {
+            Some(FieldError::forbidden(field, "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"))
+        }
+        _ => None,
+    }
+}
+
+fn field_term_errors(term: &Value, path: &str) -> Vec<FieldError> {
+    let none = term["key"].as_str().unwrap_or_default().is_empty();
+    let missing = none.then(|| FieldError::required(format!("{path}.key"), "must be specified"));
+    missing.into_iter().chain(values_error(term, path)).collect()
+}
+
+fn label_term_errors(term: &Value, path: &str) -> Vec<FieldError> {
+    let key = term["key"].as_str().unwrap_or_default();
+    let mut errors: Vec<FieldError> = values_error(term, path).into_iter().collect();
+    errors.extend(FieldError::each(&format!("{path}.key"), &json!(key), names::qualified(key)));
+    for (index, value) in term["values"].as_array().into_iter().flatten().enumerate() {
+        let complaints = names::label_value(value.as_str().unwrap_or_default());
+        errors.extend(FieldError::each(&format!("{path}.values[{index}]"), value, complaints));
     }
     errors
 }

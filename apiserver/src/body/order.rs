@@ -90,6 +90,20 @@ pub fn typed(value: &Value, of: &str) -> String {
     out
 }
 
+/// The fields of a Go type in its order, each with the type of its value; nothing of a type that is not known.
+pub fn fields_of(of: &str) -> Vec<(&'static str, &'static str)> {
+    let mut all = Vec::new();
+    if let Some(known) = types().types.get(of) {
+        inline(&known.fields, &mut |name, of| all.push((name, of)));
+    }
+    all
+}
+
+/// The Go type that an object says it is of.
+pub fn type_of(object: &Value) -> &'static str {
+    object.as_object().and_then(|object| types().of_kind(object)).unwrap_or_default()
+}
+
 /// Compact JSON with a line for each value, as people are shown it.
 pub fn indented(text: &str) -> String {
     let mut out = String::with_capacity(text.len() * 2);

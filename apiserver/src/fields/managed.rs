@@ -177,12 +177,14 @@ fn asks_reset(object: &Value) -> bool {
 ///
 /// `live` is the object before (its bare zero form on create).
 pub fn update(live: &Value, new: &mut Value, write: &Write<'_>, create: bool) {
-    if asks_reset(new) {
+    let part = !write.manager.subresource.is_empty();
+    if asks_reset(new) && !part {
         Managed::default().store(new);
         return;
     }
-    // What the client sends back decides, so that managers can be migrated; who sends none keeps the stored ones.
-    let sent = Managed::of(new);
+    // What the client sends back decides, so that managers can be migrated; who sends none, or is about a part of the
+    // object only, keeps the stored ones.
+    let sent = if part { Managed::default() } else { Managed::of(new) };
     let mut managed = if sent.0.is_empty() { Managed::of(live) } else { sent };
     if managed.0.is_empty() && !create {
         managed.store(new);
@@ -237,6 +239,42 @@ fn others(
         differences.insert(manager.api_version.clone(), compare(&live, &new, node));
     }
     Ok(differences)
+}
+
+/// The owners of one field of an object, as owners of a field of another form of it.
+pub fn seen_as(object: &Value, path: &[String], as_path: &[String], api_version: &str) -> Managed {
+    let owners = Managed::of(object).0.into_iter().filter(|(_, owned)| owned.set.has(path));
+    let renamed = owners.map(|(manager, owned)| {
+        let mut set = Set::default();
+        set.insert(as_path);
+        (Manager { api_version: api_version.to_owned(), ..manager }, Owned { set, time: owned.time })
+    });
+    Managed(renamed.collect())
+}
+
+/// Books in an object what became of the owners of one of its fields in another form of it.
+pub fn carry_back(object: &mut Value, form: &Value, path: &[String], api_version: &str) {
+    let mut owners = Managed::of(object);
+    let mut others = Managed::of(form).0;
+    let alike = |a: &Manager, b: &Manager| (&a.name, a.apply, &a.subresource) == (&b.name, b.apply, &b.subresource);
+    for (manager, owned) in owners.0.iter_mut().filter(|(_, owned)| owned.set.has(path)) {
+        let kept = others.keys().find(|other| alike(other, manager)).cloned();
+        match kept {
+            Some(other) => drop(others.remove(&other)),
+            None => {
+                let mut lost = Set::default();
+                lost.insert(path);
+                owned.set = owned.set.difference(&lost);
+            }
+        }
+    }
+    owners.0.retain(|_, owned| !owned.set.is_empty());
+    for (manager, owned) in others.into_iter().filter(|(_, owned)| !owned.set.is_empty()) {
+        let mut set = Set::default();
+        set.insert(path);
+        owners.0.insert(Manager { api_version: api_version.to_owned(), ..manager }, Owned { set, ..owned });
+    }
+    owners.store(object);
 }
 
 /// Whether somebody owns a field.

@@ -48,7 +48,8 @@ pub(super) fn element(value: &Value, list: &Node) -> String {
     match list.list_type() {
         ListType::Map(keys) => {
             let keys = keys.iter().filter_map(|key| {
-                let default = || item(list).child(key).and_then(|node| node.default.clone());
+                let own = |node: &Node| node.default.clone().or(node.zero.clone());
+                let default = || item(list).child(key).and_then(own);
                 value.get(key).cloned().or_else(default).map(|value| (key.clone(), value))
             });
             format!("k:{}", canonical(&keys.collect()))
@@ -217,16 +218,26 @@ fn validate_at(value: &Value, node: &Node, path: &mut Vec<String>, out: &mut Vec
         }
         (Type::Array, Value::Array(list)) => return validate_list(list, node, path, out),
         (Type::String, Value::String(_)) | (Type::Boolean, Value::Bool(_)) => return,
+        // Times, amounts and ports are scalars of whatever type.
+        _ if is_scalar(node) && !matches!(value, Value::Object(_) | Value::Array(_)) => return,
+        _ if is_scalar(node) => format!("any scalar, got &{{{}}}", go::plain(value)),
         (Type::Integer | Type::Number, Value::Number(_)) => return,
-        (Type::IntOrString, Value::Number(_) | Value::String(_)) => return,
         (Type::Object, other) => format!("map, got &{{{}}}", go::plain(other)),
         (Type::Array, other) => format!("list, got &{{{}}}", go::plain(other)),
         (Type::Boolean, other) => format!("boolean, got &{{{}}}", go::plain(other)),
         (Type::String, other) => format!("string, got &value.valueUnstructured{{Value:{}}}", go::syntax(other)),
         (Type::Integer | Type::Number, other) => format!("numeric (int or float), got {}", go::type_name(other)),
-        (Type::IntOrString, other) => format!("untyped, got &{{{}}}", go::plain(other)),
+        (Type::IntOrString, _) => return,
     };
     out.push(format!("{}: expected {got}", show(path)));
+}
+
+/// Whether a value is of a type that has a form of its own.
+fn is_scalar(node: &Node) -> bool {
+    let target = node.resolve();
+    // In a custom resource a time is a text.
+    let time = target.format == "date-time" && node.reference.is_some();
+    node.is_quantity() || target.type_ == Type::IntOrString || time
 }
 
 fn validate_list(list: &[Value], node: &Node, path: &mut Vec<String>, out: &mut Vec<String>) {
@@ -234,7 +245,10 @@ fn validate_list(list: &[Value], node: &Node, path: &mut Vec<String>, out: &mut 
     let keyed = matches!(node.list_type(), ListType::Map(_));
     for (index, value) in list.iter().enumerate() {
         if keyed && !value.is_object() {
-            let why = "associative list with keys may not have non-map elements";
+            let why = match value.is_null() {
+                true => "associative list with keys may not have a null element",
+                false => "associative list with keys may not have non-map elements",
+            };
             out.push(format!("{}: element {index}: {why}", show(path)));
             continue;
         }

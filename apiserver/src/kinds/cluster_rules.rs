@@ -66,9 +66,8 @@ pub(super) fn namespace(object: &Value) -> Vec<FieldError> {
     for (_, finalizer) in items(&object["spec"]["finalizers"]) {
         let word = finalizer.as_str().unwrap_or_default();
         let complaints = names::qualified(word);
-        if !complaints.is_empty() {
-            errors.extend(FieldError::each("spec.finalizers", finalizer, complaints));
-        } else if !word.contains('/') && word != "kubernetes" {
+        errors.extend(FieldError::each("spec.finalizers", finalizer, complaints));
+        if !word.contains('/') && word != "kubernetes" {
             let detail = "name is neither a standard finalizer name nor is it fully qualified";
             errors.push(FieldError::invalid("spec.finalizers", finalizer, detail));
         }
@@ -115,7 +114,8 @@ fn policy_port_errors(port: &Value, path: &str) -> Vec<FieldError> {
                 Some(end) if end < number => {
                     let detail = "must be greater than or equal to `port`";
                     // It is the first port that is shown.
-                    errors.push(FieldError::invalid(end_field, &json!(number), detail));
+                    errors.push(FieldError::invalid(&*end_field, &json!(number), detail));
+                    errors.extend(names::port_number(end).map(|why| FieldError::invalid(end_field, &json!(end), why)));
                 }
                 Some(end) => {
                     errors.extend(names::port_number(end).map(|why| FieldError::invalid(end_field, &json!(end), why)))

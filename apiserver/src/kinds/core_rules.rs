@@ -8,9 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::names;
-use super::pods::{not_negative, taint_errors};
+use super::pods::{not_negative, taint_errors, toleration_errors};
 use crate::failure::FieldError;
-use crate::verbs::meta;
 
 const IMMUTABLE: &str = "field is immutable when `immutable` is set";
 const RBAC: &str = "rbac.authorization.k8s.io";
@@ -18,8 +17,9 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 const DATA_MAX: usize = 1 << 20;
 const ENDPOINTS_MAX: usize = 1000;
 const ADDRESSES_MAX: usize = 100;
+/// Zones, or nodes, of one endpoint.
+const HINTS_MAX: usize = 8;
 const PORTS_MAX: usize = 20_000;
-const NOTE_MAX: usize = 1024;
 const ADDRESS: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 const RANGE: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
 
@@ -142,88 +142,6 @@ pub(super) fn lease(object: &Value) -> Vec<FieldError> {
     errors
 }
 
-/// An event, in the core form; `new` says that it came through `events.k8s.io`.
-pub(super) fn event(object: &Value, old: Option<&Value>, new: bool) -> Vec<FieldError> {
-    let mut errors = event_form(object, new);
-    if !new {
-        return errors;
-    }
-    if let Some(old) = old {
-        for (name, shown) in [
-            ("involvedObject", "involvedObject"),
-            ("reason", "reason"),
-            ("message", "message"),
-            ("source", "source"),
-            ("firstTimestamp", "firstTimestamp"),
-            ("lastTimestamp", "lastTimestamp"),
-            ("count", "count"),
-            ("reportingComponent", "reportingController"),
-            ("reportingInstance", "reportingInstance"),
-            ("type", "type"),
-        ] {
-            if object[name] != old[name] {
-                errors.push(FieldError::invalid(shown, &object[name], "field is immutable"));
-            }
-        }
-        return errors;
-    }
-    if object["eventTime"].is_null() {
-        errors.push(FieldError::required("eventTime", ""));
-    }
-    if !matches!(text(object, "type"), "Normal" | "Warning") {
-        let detail = format!("has invalid value: {}", text(object, "type"));
-        errors.push(FieldError::invalid("type", &json!(""), &detail));
-    }
-    let source = &object["source"];
-    for (name, set) in [
-        ("firstTimestamp", !object["firstTimestamp"].is_null()),
-        ("lastTimestamp", !object["lastTimestamp"].is_null()),
-        ("count", object["count"].as_i64().unwrap_or(0) != 0),
-        ("source", !text(source, "component").is_empty() || !text(source, "host").is_empty()),
-    ] {
-        if set {
-            errors.push(FieldError::invalid(name, &json!(""), "needs to be unset"));
-        }
-    }
-    errors
-}
-
-fn event_form(object: &Value, new: bool) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let (own, of) = (meta(object, "namespace"), text(&object["involvedObject"], "namespace"));
-    let fits = match (object["eventTime"].is_null(), of) {
-        (true, "") => own == "default",
-        (false, "") => own == "default" || own == "kube-system",
-        (true, of) => own == of,
-        (false, _) => true,
-    };
-    if !fits {
-        errors.push(FieldError::invalid("involvedObject.namespace", &json!(of), "does not match event.namespace"));
-    }
-    if object["eventTime"].is_null() {
-        return errors;
-    }
-    let controller = if new { "reportingController" } else { "reportingComponent" };
-    let component = text(object, "reportingComponent");
-    if component.is_empty() {
-        errors.push(FieldError::required(controller, ""));
-    }
-    errors.extend(FieldError::each(controller, &json!(component), names::qualified(component)));
-    for name in ["reportingInstance", "action", "reason"] {
-        match text(object, name) {
-            "" => errors.push(FieldError::required(name, "")),
-            long if long.len() > 128 => {
-                errors.push(FieldError::invalid(name, &json!(""), "can have at most 128 characters"));
-            }
-            _ => {}
-        }
-    }
-    if text(object, "message").len() > NOTE_MAX {
-        errors.push(FieldError::invalid("message", &json!(""), "can have at most 1024 characters"));
-    }
-    errors
-}
-
 pub(super) fn endpoint_slice(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let family = text(object, "addressType");
     let mut errors = Vec::new();
@@ -279,10 +197,13 @@ fn subset_address_errors(address: &Value, path: &str) -> Vec<FieldError> {
         Some(error) => errors.extend([error, FieldError::invalid(at, &address["ip"], "must be a valid IP address")]),
         None => errors.extend(special_address_error(&address["ip"], &at)),
     }
-    for (name, check) in [("hostname", names::label as fn(&str) -> Vec<String>), ("nodeName", names::subdomain)] {
-        if !text(address, name).is_empty() {
-            errors.extend(FieldError::each(&format!("{path}.{name}"), &address[name], check(text(address, name))));
-        }
+    if !text(address, "hostname").is_empty() {
+        let complaints = names::label(text(address, "hostname"));
+        errors.extend(FieldError::each(&format!("{path}.hostname"), &address["hostname"], complaints));
+    }
+    if address["nodeName"].is_string() {
+        let complaints = names::subdomain(text(address, "nodeName"));
+        errors.extend(FieldError::each(&format!("{path}.nodeName"), &address["nodeName"], complaints));
     }
     errors
 }
@@ -301,6 +222,10 @@ fn subset_port_errors(port: &Value, several: bool, path: &str) -> Vec<FieldError
         "" => errors.push(FieldError::required(at("protocol"), "")),
         word if ["SCTP", "TCP", "UDP"].contains(&word) => {}
         word => errors.push(FieldError::not_supported(at("protocol"), &json!(word), &["SCTP", "TCP", "UDP"])),
+    }
+    if port["appProtocol"].is_string() {
+        let complaints = names::qualified(text(port, "appProtocol"));
+        errors.extend(FieldError::each(&at("appProtocol"), &port["appProtocol"], complaints));
     }
     errors
 }
@@ -344,9 +269,31 @@ fn endpoint_errors(endpoint: &Value, family: &str, path: &str) -> Vec<FieldError
         errors.extend(FieldError::each(&format!("{path}.nodeName"), &endpoint["nodeName"], complaints));
     }
     errors.extend(names::label_errors(&endpoint["deprecatedTopology"], &format!("{path}.deprecatedTopology")));
+    errors.extend(hint_errors(&endpoint["hints"], &format!("{path}.hints")));
     if endpoint["hostname"].is_string() {
         let complaints = names::label(text(endpoint, "hostname"));
         errors.extend(FieldError::each(&format!("{path}.hostname"), &endpoint["hostname"], complaints));
+    }
+    errors
+}
+
+/// Zones and nodes that an endpoint is meant for.
+fn hint_errors(hints: &Value, path: &str) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (list, check) in [("forZones", names::label_value as fn(&str) -> Vec<String>), ("forNodes", names::subdomain)] {
+        let (all, field) = (hints[list].as_array().map_or(&[][..], Vec::as_slice), format!("{path}.{list}"));
+        if all.len() > HINTS_MAX {
+            errors.push(FieldError::too_many(field, all.len(), HINTS_MAX));
+            continue;
+        }
+        let mut seen = BTreeSet::new();
+        for (index, hint) in all.iter().enumerate() {
+            let (at, name) = (format!("{field}[{index}].name"), text(hint, "name"));
+            if !seen.insert(name) {
+                errors.push(FieldError::duplicate(&*at, &json!(name)));
+            }
+            errors.extend(FieldError::each(&at, &json!(name), check(name)));
+        }
     }
     errors
 }
@@ -367,10 +314,12 @@ fn slice_port_errors(object: &Value) -> Vec<FieldError> {
         if !seen.insert(name) {
             errors.push(FieldError::duplicate(at("name"), &json!(name)));
         }
-        match text(port, "protocol") {
-            "" => errors.push(FieldError::required(at("protocol"), "")),
-            word if ["SCTP", "TCP", "UDP"].contains(&word) => {}
-            word => errors.push(FieldError::not_supported(at("protocol"), &json!(word), &["SCTP", "TCP", "UDP"])),
+        match port["protocol"].as_str() {
+            None => errors.push(FieldError::required(at("protocol"), "")),
+            Some(word) if ["SCTP", "TCP", "UDP"].contains(&word) => {}
+            Some(word) => {
+                errors.push(FieldError::not_supported(at("protocol"), &json!(word), &["SCTP", "TCP", "UDP"]));
+            }
         }
         if port["appProtocol"].is_string() {
             let complaints = names::qualified(text(port, "appProtocol"));
@@ -500,6 +449,9 @@ pub(super) fn role(object: &Value, namespaced: bool) -> Vec<FieldError> {
         }
     }
     let labels = object["aggregationRule"]["clusterRoleSelectors"].as_array();
+    for (index, selector) in labels.into_iter().flatten().enumerate() {
+        errors.extend(names::selector_errors(selector, &format!("aggregationRule.clusterRoleSelectors[{index}]")));
+    }
     if object["aggregationRule"].is_object() && labels.is_none_or(Vec::is_empty) {
         let detail = "at least one clusterRoleSelector required if aggregationRule is non-nil";
         errors.push(FieldError::required("aggregationRule.clusterRoleSelectors", detail));
@@ -525,6 +477,10 @@ pub(super) fn role_binding(object: &Value, old: Option<&Value>, namespaced: bool
     for (index, subject) in object["subjects"].as_array().into_iter().flatten().enumerate() {
         errors.extend(subject_errors(subject, &format!("subjects[{index}]"), namespaced));
     }
+    if old.is_some() {
+        // A binding that is changed is looked at twice.
+        errors.extend(errors.clone());
+    }
     if let Some(old) = old
         && old["roleRef"] != *role
     {
@@ -535,7 +491,7 @@ pub(super) fn role_binding(object: &Value, old: Option<&Value>, namespaced: bool
             json!(text(role, "name")),
         );
         let message = format!("Invalid value: {shown}: cannot change roleRef");
-        errors.insert(0, FieldError { reason: "FieldValueInvalid", message, field: "roleRef".into() });
+        errors.push(FieldError { reason: "FieldValueInvalid", message, field: "roleRef".into() });
     }
     errors
 }
@@ -620,11 +576,16 @@ pub(super) fn priority_class(object: &Value, old: Option<&Value>) -> Vec<FieldEr
 /// Errors of a RuntimeClass, and of the change of one.
 pub(super) fn runtime_class(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let handler = &object["handler"];
-    match old {
+    let mut errors = match old {
         None => FieldError::each("handler", handler, names::label(handler.as_str().unwrap_or_default())),
         Some(old) if old["handler"] != *handler => {
             vec![FieldError::invalid("handler", handler, "field is immutable")]
         }
         Some(_) => Vec::new(),
+    };
+    if old.is_none() {
+        errors.extend(names::label_errors(&object["scheduling"]["nodeSelector"], "scheduling.nodeSelector"));
+        errors.extend(toleration_errors(&object["scheduling"], "scheduling.tolerations"));
     }
+    errors
 }

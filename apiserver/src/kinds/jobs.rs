@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::names;
 use super::pods::{not_negative, template_errors};
 use super::workload_rules::{is_sound, matches};
+use super::{names, statuses};
 use crate::failure::FieldError;
 
 const UID_LABELS: [&str; 2] = ["controller-uid", "batch.kubernetes.io/controller-uid"];
@@ -129,6 +129,7 @@ fn spec_errors(spec: &Value) -> Vec<FieldError> {
     if !spec["podFailurePolicy"].is_null() {
         errors.extend(failure_policy_errors(spec));
     }
+    errors.extend(success_policy_errors(spec));
     let policies: &[&str] =
         if spec["podFailurePolicy"].is_null() { &["Failed", "TerminatingOrFailed"] } else { &["Failed"] };
     if let Some(policy) = spec["podReplacementPolicy"].as_str().filter(|policy| !policies.contains(policy)) {
@@ -185,6 +186,9 @@ fn failure_policy_errors(spec: &Value) -> Vec<FieldError> {
         if action == "FailIndex" && spec["backoffLimitPerIndex"].is_null() {
             let detail = "requires the backoffLimitPerIndex to be set";
             errors.push(FieldError::invalid(format!("{path}.action"), &rule["action"], detail));
+        } else if action.is_empty() {
+            let detail = "valid values: [\"Count\" \"FailIndex\" \"FailJob\" \"Ignore\"]";
+            errors.push(FieldError::required(format!("{path}.action"), detail));
         } else if !actions.contains(&action) {
             errors.push(FieldError::not_supported(format!("{path}.action"), &json!(action), &actions));
         }
@@ -215,7 +219,9 @@ fn failure_policy_errors(spec: &Value) -> Vec<FieldError> {
 fn exit_code_errors(codes: &Value, path: &str, containers: &BTreeSet<&str>) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let operator = codes["operator"].as_str().unwrap_or_default();
-    if !["In", "NotIn"].contains(&operator) {
+    if operator.is_empty() {
+        errors.push(FieldError::required(format!("{path}.operator"), "valid values: [\"In\" \"NotIn\"]"));
+    } else if !["In", "NotIn"].contains(&operator) {
         let field = format!("{path}.operator");
         errors.push(FieldError::not_supported(field, &json!(operator), &["In", "NotIn"]));
     }
@@ -226,7 +232,7 @@ fn exit_code_errors(codes: &Value, path: &str, containers: &BTreeSet<&str>) -> V
     let field = format!("{path}.values");
     let list: Vec<i64> = codes["values"].as_array().into_iter().flatten().filter_map(Value::as_i64).collect();
     if list.is_empty() {
-        errors.push(FieldError::invalid(field, &json!([]), "at least one value is required"));
+        errors.push(FieldError::invalid(field, &codes["values"], "at least one value is required"));
         return errors;
     }
     let mut seen = BTreeSet::new();
@@ -307,22 +313,63 @@ fn host_errors(object: &Value) -> Option<FieldError> {
 const SCHEDULING: [&str; 4] = ["affinity", "nodeSelector", "tolerations", "schedulingGates"];
 
 fn change_errors(spec: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
+    // An indexed Job may grow and shrink, if both of its numbers do.
+    let indexed = spec["completionMode"] == "Indexed";
+    let elastic = spec["completions"] == old["completions"] || spec["completions"] == spec["parallelism"];
+    let tandem = (indexed && !elastic).then(|| {
+        let detail = "can only be modified in tandem with spec.parallelism";
+        FieldError::invalid("spec.completions", &spec["completions"], detail)
+    });
+    let mut errors: Vec<FieldError> = tandem.into_iter().collect();
     let mut fixed = |name: &str, same: bool| {
         if !same {
             let field = format!("spec.{name}");
             errors.push(FieldError::invalid(field, &spec[name], "field is immutable"));
         }
     };
-    // An indexed Job may grow and shrink, if both of its numbers do.
-    let elastic = spec["completionMode"] == "Indexed" && spec["completions"] == spec["parallelism"];
-    fixed("completions", spec["completions"] == old["completions"] || elastic);
+    fixed("completions", spec["completions"] == old["completions"] || indexed);
     fixed("selector", spec["selector"] == old["selector"]);
     fixed("template", fixed_part(spec, old) == fixed_part(old, old));
-    for name in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"] {
-        fixed(name, spec[name] == old[name]);
+    fixed("completionMode", spec["completionMode"] == old["completionMode"]);
+    let fixed_policy = |name: &str| {
+        let message = format!("Invalid value: {}: field is immutable", in_go(&spec[name]));
+        let field = format!("spec.{name}");
+        (spec[name] != old[name]).then_some(FieldError { reason: "FieldValueInvalid", message, field })
+    };
+    errors.extend(fixed_policy("podFailurePolicy"));
+    for name in ["backoffLimitPerIndex", "managedBy"] {
+        if spec[name] != old[name] {
+            errors.push(FieldError::invalid(format!("spec.{name}"), &spec[name], "field is immutable"));
+        }
     }
+    errors.extend(fixed_policy("successPolicy"));
     errors
+}
+
+/// The parts of the policies of a Job, in the order of Go's internal types.
+const POLICY_FIELDS: [(&str, &[&str]); 5] = [
+    ("rules", &["rules"]),
+    ("action", &["action", "onExitCodes", "onPodConditions"]),
+    ("values", &["containerName", "operator", "values"]),
+    ("type", &["type", "status"]),
+    ("succeededCount", &["succeededIndexes", "succeededCount"]),
+];
+
+/// A policy as Go's internal type is printed: names begin with capitals, and nothing is left out.
+fn in_go(value: &Value) -> String {
+    match value {
+        Value::Array(list) => format!("[{}]", list.iter().map(in_go).collect::<Vec<_>>().join(",")),
+        Value::Object(map) => {
+            let known = POLICY_FIELDS.iter().find(|(_, fields)| fields.iter().any(|name| map.contains_key(*name)));
+            let pair = |name: &&str| {
+                let (first, rest) = name.split_at(1);
+                format!("\"{}{rest}\":{}", first.to_uppercase(), map.get(*name).map_or("null".into(), in_go))
+            };
+            let fields = known.map_or(&[][..], |(_, fields)| *fields);
+            format!("{{{}}}", fields.iter().map(pair).collect::<Vec<_>>().join(","))
+        }
+        other => other.to_string(),
+    }
 }
 
 /// The template without what the change from `old` may touch.
@@ -339,8 +386,121 @@ fn fixed_part(spec: &Value, old: &Value) -> Value {
     template
 }
 
-/// Errors of `/status`: counts are counts.
-pub(super) fn validate_status(object: &Value) -> Vec<FieldError> {
-    let counts = ["active", "succeeded", "failed", "ready", "terminating"];
-    counts.iter().filter_map(|name| not_negative(&object["status"][*name], &format!("status.{name}"))).collect()
+/// Errors of `/status`.
+pub(super) fn validate_status(object: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = statuses::job(object, old);
+    let (done, spec) = (&object["status"]["completedIndexes"], &object["spec"]);
+    if let Some(text) = done.as_str().filter(|text| !text.is_empty())
+        && spec["completionMode"] == "Indexed"
+        && let Err(why) = count_indices(text, spec["completions"].as_i64().unwrap_or(0))
+    {
+        let detail = format!("error parsing completedIndexes: {why}");
+        errors.push(FieldError::invalid("status.completedIndexes", done, &detail));
+    }
+    errors
+}
+
+/// How many indices a text such as `0,3-5` names, all of them below `completions`; or what is wrong with it.
+fn count_indices(text: &str, completions: i64) -> Result<i64, String> {
+    if text.is_empty() {
+        return Ok(0);
+    }
+    let (mut count, mut last) = (0, None);
+    let number =
+        |word: &str| word.parse::<i64>().map_err(|_| format!("cannot convert string to integer for index: {word:?}"));
+    for part in text.split(',') {
+        let bounds: Vec<&str> = part.split('-').collect();
+        if bounds.len() > 2 {
+            return Err(format!(
+                "the fragment {part:?} violates the requirement that an index interval can have at most two parts separated by '-'"
+            ));
+        }
+        let first = number(bounds[0])?;
+        if first >= completions {
+            return Err(format!("too large index: {:?}", bounds[0]));
+        }
+        if let Some(last) = last.filter(|last| first <= *last) {
+            return Err(format!("non-increasing order, previous: {last}, current: {first}"));
+        }
+        let mut end = first;
+        if let Some(word) = bounds.get(1) {
+            end = number(word)?;
+            if end >= completions {
+                return Err(format!("too large index: {word:?}"));
+            }
+            if first >= end {
+                return Err(format!("non-increasing order, previous: {first}, current: {end}"));
+            }
+        }
+        count += end - first + 1;
+        last = Some(end);
+    }
+    Ok(count)
+}
+
+const RULES_MOST: usize = 20;
+
+/// `successPolicy`.
+fn success_policy_errors(spec: &Value) -> Vec<FieldError> {
+    let (policy, path) = (&spec["successPolicy"], "spec.successPolicy");
+    if !policy.is_object() {
+        return Vec::new();
+    }
+    let rules: Vec<&Value> = policy["rules"].as_array().into_iter().flatten().collect();
+    if spec["completionMode"] != "Indexed" {
+        let shown: Vec<String> = rules
+            .iter()
+            .map(|rule| {
+                let (indices, count) = (&rule["succeededIndexes"], &rule["succeededCount"]);
+                format!("{{\"SucceededIndexes\":{indices},\"SucceededCount\":{count}}}")
+            })
+            .collect();
+        let shown = if policy["rules"].is_array() { format!("[{}]", shown.join(",")) } else { "null".into() };
+        let message = format!("Invalid value: {{\"Rules\":{shown}}}: requires indexed completion mode");
+        return vec![FieldError { reason: "FieldValueInvalid", message, field: path.into() }];
+    }
+    let field = format!("{path}.rules");
+    if rules.is_empty() {
+        let detail = "at least one rules must be specified when the successPolicy is specified";
+        return vec![FieldError::required(field, detail)];
+    }
+    if rules.len() > RULES_MOST {
+        return vec![FieldError::too_many(field, rules.len(), RULES_MOST)];
+    }
+    let completions = spec["completions"].as_i64().unwrap_or(0);
+    let each = rules.iter().enumerate();
+    each.flat_map(|(index, rule)| success_rule_errors(rule, &format!("{field}[{index}]"), completions)).collect()
+}
+
+fn success_rule_errors(rule: &Value, path: &str, completions: i64) -> Vec<FieldError> {
+    let (indices, count) = (&rule["succeededIndexes"], &rule["succeededCount"]);
+    if indices.is_null() && count.is_null() {
+        let detail = "at least one of succeededCount or succeededIndexes must be specified";
+        return vec![FieldError::required(path, detail)];
+    }
+    let mut errors = Vec::new();
+    let mut named = 0;
+    if let Some(text) = indices.as_str() {
+        match count_indices(text, completions) {
+            Ok(count) => named = count,
+            Err(why) => {
+                let detail = format!("error parsing succeededIndexes: {why}");
+                errors.push(FieldError::invalid(format!("{path}.succeededIndexes"), indices, &detail));
+            }
+        }
+    }
+    let Some(wanted) = count.as_i64() else { return errors };
+    let field = format!("{path}.succeededCount");
+    errors.extend(not_negative(count, &field));
+    let mut at_most = |most: i64, what: &str| {
+        if wanted > most {
+            let detail = format!("must be less than or equal to {most} ({what})");
+            errors.push(FieldError::invalid(&*field, count, &detail));
+        }
+    };
+    at_most(completions, "the number of specified completions");
+    if indices.is_string() {
+        at_most(named, "the number of indexes in the specified succeededIndexes field");
+    }
+    errors
 }

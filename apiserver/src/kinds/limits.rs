@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use super::containers::resource_name_errors;
+use super::names;
 use super::quantity::compare;
 use crate::failure::FieldError;
 
@@ -42,9 +44,7 @@ pub(super) fn validate(object: &Value) -> Vec<FieldError> {
     for (index, limit) in object["spec"]["limits"].as_array().into_iter().flatten().enumerate() {
         let field = format!("spec.limits[{index}]");
         let kind = limit["type"].as_str().unwrap_or_default();
-        if kind.is_empty() {
-            errors.push(FieldError::required(format!("{field}.type"), ""));
-        }
+        errors.extend(type_errors(kind, &format!("{field}.type")));
         if !types.insert(kind) {
             errors.push(FieldError::duplicate(format!("{field}.type"), &limit["type"]));
         }
@@ -59,10 +59,30 @@ pub(super) fn validate(object: &Value) -> Vec<FieldError> {
         }
         let names = AMOUNTS.iter().filter_map(|name| limit[*name].as_object()).flat_map(Map::keys);
         for name in names.collect::<BTreeSet<_>>() {
+            errors.extend(name_errors(limit, kind, name, &field));
             errors.extend(order_errors(limit, name, &field));
         }
     }
     errors
+}
+
+/// What limits may be about.
+fn type_errors(kind: &str, field: &str) -> Vec<FieldError> {
+    let complaints = names::qualified(kind);
+    if !complaints.is_empty() {
+        return FieldError::each(field, &json!(kind), complaints);
+    }
+    if kind.contains('/') || ["Pod", "Container", CLAIMS].contains(&kind) {
+        return Vec::new();
+    }
+    vec![FieldError::invalid(field, &json!(kind), "must be a standard limit type or fully qualified")]
+}
+
+/// The name of a resource, once for each place that has it.
+fn name_errors(limit: &Value, kind: &str, name: &str, field: &str) -> Vec<FieldError> {
+    let for_containers = ["Pod", "Container"].contains(&kind);
+    let has = AMOUNTS.iter().filter(|of| limit[**of].get(name).is_some());
+    has.flat_map(|of| resource_name_errors(name, &format!("{field}.{of}[{name}]"), for_containers)).collect()
 }
 
 /// Amounts of one resource that contradict each other.

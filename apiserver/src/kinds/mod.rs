@@ -1,10 +1,12 @@
 //! What differs from kind to kind: defaults, what a create or update may set, validation, storage form.
 
 mod cluster_rules;
+mod containers;
 pub mod core;
 mod core_rules;
 pub mod definition;
 mod definition_rules;
+mod event_rules;
 pub mod events;
 pub(crate) mod gates;
 pub(crate) mod ingress;
@@ -13,11 +15,16 @@ mod limits;
 pub mod names;
 mod pod_parts;
 mod pod_rules;
+mod pod_security;
+mod pod_volumes;
 mod pods;
+mod probes;
 pub mod quantity;
+pub mod rounds;
 mod scale_rules;
 pub mod service;
 mod service_rules;
+mod statuses;
 mod structural;
 mod volumes;
 mod workload_rules;
@@ -83,10 +90,25 @@ pub fn has_generation(resource: &Resource) -> bool {
         || matches!(id(resource), ("", "pods" | "podtemplates" | "replicationcontrollers"))
 }
 
+/// Where in the registry objects of a kind are kept.
+pub fn place(resource: &Resource) -> String {
+    match id(resource) {
+        ("", "services") => "services/specs".into(),
+        ("", "endpoints") => "services/endpoints".into(),
+        ("", "nodes") => "minions".into(),
+        ("", "replicationcontrollers") => "controllers".into(),
+        ("networking.k8s.io", "ingresses") => "ingress".into(),
+        ("events.k8s.io", plural) => plural.into(),
+        (group, plural) if resource.custom.is_some() || group == "apiextensions.k8s.io" => format!("{group}/{plural}"),
+        (_, plural) => plural.into(),
+    }
+}
+
 /// Whether an update needs a revision.
 pub fn requires_revision(resource: &Resource) -> bool {
     resource.custom.is_some()
         || matches!(resource.group.as_str(), "apiextensions.k8s.io" | "coordination.k8s.io" | "policy")
+        || matches!(id(resource), ("storage.k8s.io", "csidrivers") | ("node.k8s.io", _))
 }
 
 /// Whether PUT of a missing object makes it.
@@ -97,7 +119,19 @@ pub fn may_create_on_update(resource: &Resource) -> bool {
 
 /// Whether DELETE answers the object instead of a Status.
 pub fn delete_answers_object(resource: &Resource) -> bool {
-    matches!(id(resource), ("", "services" | "pods" | "serviceaccounts" | "namespaces") | ("apiextensions.k8s.io", _))
+    matches!(
+        id(resource),
+        (
+            "",
+            "services"
+                | "pods"
+                | "serviceaccounts"
+                | "namespaces"
+                | "podtemplates"
+                | "persistentvolumes"
+                | "persistentvolumeclaims"
+        ) | ("apiextensions.k8s.io" | "storage.k8s.io", _)
+    )
 }
 
 /// Whether an object shares the labels of its template, since it has none of its own; asked before its defaults are set.
@@ -138,8 +172,38 @@ pub fn prepare_create(resource: &Resource, object: &mut Value, bare: bool) {
         ("", "persistentvolumes") => volumes::prepare_volume(object),
         _ => {}
     }
+    drop_unserved(resource, object, None);
     if resource.custom.is_none() {
         crate::schema::shape::fill_zero(object, &resource.schema);
+    }
+}
+
+/// Takes out fields that are known, and have no use in this version or as it is set up. Owners are booked before.
+fn drop_unserved(resource: &Resource, object: &mut Value, old: Option<&Value>) {
+    let mut remove = |path: &str, names: &[&str]| {
+        let Some(fields) = object.pointer_mut(path).and_then(Value::as_object_mut) else { return };
+        let had = |name: &str| old.is_some_and(|old| old.pointer(path).is_some_and(|old| old.get(name).is_some()));
+        fields.retain(|name, _| !names.contains(&name.as_str()) || had(name));
+    };
+    match id(resource) {
+        ("", "nodes") => {
+            remove("/spec", &["configSource"]);
+            remove("/status", &["config"]);
+        }
+        ("coordination.k8s.io", "leases") => remove("/spec", &["strategy", "preferredHolder"]),
+        ("apps", "deployments" | "replicasets") => remove("/status", &["terminatingReplicas"]),
+        ("discovery.k8s.io", "endpointslices") => {
+            for endpoint in object.get_mut("endpoints").and_then(Value::as_array_mut).into_iter().flatten() {
+                endpoint.as_object_mut().map(|endpoint| endpoint.remove("deprecatedTopology"));
+            }
+        }
+        ("", "serviceaccounts") => {
+            // Of a secret only the name is kept.
+            for secret in object.get_mut("secrets").and_then(Value::as_array_mut).into_iter().flatten() {
+                secret.as_object_mut().into_iter().for_each(|secret| secret.retain(|name, _| name == "name"));
+            }
+        }
+        _ => {}
     }
 }
 
@@ -154,6 +218,9 @@ pub fn prepare_update(resource: &Resource, subresource: &str, object: &mut Value
     };
     if subresource == "status" {
         keep(object, "spec");
+        if id(resource) == ("", "pods") {
+            workloads::keep_of_pod(object, current);
+        }
         if let Some(custom) = &resource.custom {
             let status = object.get("status").cloned();
             let managed = object["metadata"].get("managedFields").cloned();
@@ -170,6 +237,11 @@ pub fn prepare_update(resource: &Resource, subresource: &str, object: &mut Value
     if id(resource) == ("", "pods") && matches!(subresource, "ephemeralcontainers" | "resize") {
         return pod_parts::keep_to_part(subresource, object, current);
     }
+    if id(resource) == ("", "namespaces") && subresource.is_empty() {
+        // Who holds a namespace is changed by finalizing it only.
+        object["spec"] = current["spec"].clone();
+    }
+    drop_unserved(resource, object, Some(current));
     if id(resource) == ("", "persistentvolumes") && subresource == "status" {
         volumes::mark_phase(object, current, now);
     }
@@ -253,23 +325,20 @@ pub fn allocate(
 pub fn validate(resource: &Resource, subresource: &str, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = match old {
         None => names::metadata_errors(resource, object),
-        // The real server looks at metadata once for all kinds, and once more with each kind; both are told.
-        Some(old) => {
-            let errors = names::metadata_update_errors(object, old);
-            [errors.clone(), errors].concat()
-        }
+        Some(old) => rounds::metadata_errors(resource, subresource, object, old),
     };
     if let Some(custom) = &resource.custom {
         errors.extend(custom_errors(custom, subresource, object, old));
         return errors;
     }
-    if resource.group != "apiextensions.k8s.io" {
+    if old.is_none() && rounds::checks_finalizers(resource) {
         errors.extend(names::finalizer_errors(&object["metadata"]));
     }
     errors.extend(match (id(resource), subresource) {
         (("", "services"), "") => service_rules::validate(object, old),
         (("", "services"), _) => service_rules::validate_status(object),
         (("", "pods"), "") => pods::validate(object, old),
+        (("", "pods"), "status") => statuses::pod(object, old.unwrap_or(&Value::Null)),
         (("", "pods"), "ephemeralcontainers") => pod_parts::validate_ephemeral(object, old.unwrap_or(&Value::Null)),
         (("", "pods"), "resize") => pod_parts::validate_resize(object, old.unwrap_or(&Value::Null)),
         (("", "endpoints"), _) => core_rules::endpoints(object),
@@ -277,10 +346,10 @@ pub fn validate(resource: &Resource, subresource: &str, object: &Value, old: Opt
         (("", "limitranges"), _) => limits::validate(object),
         (("", "configmaps"), _) => core_rules::config_map(object, old),
         (("", "secrets"), _) => core_rules::secret(object, old),
-        (("", "events"), _) => core_rules::event(object, old, false),
+        (("", "events"), _) => event_rules::event(object, old, false),
         (("events.k8s.io", "events"), _) => {
             let core = |object: &Value| events::to_core(object.clone());
-            core_rules::event(&core(object), old.map(core).as_ref(), true)
+            event_rules::event(&core(object), old.map(core).as_ref(), true)
         }
         (("", "persistentvolumes"), "") => volumes::validate_volume(object, old),
         (("", "persistentvolumeclaims"), "") => volumes::validate_claim(object, old),
@@ -292,25 +361,33 @@ pub fn validate(resource: &Resource, subresource: &str, object: &Value, old: Opt
         (("networking.k8s.io", "ingresses"), _) => ingress::validate_status(object),
         (("networking.k8s.io", "ingressclasses"), _) => ingress::validate_class(object, old),
         (("batch", "jobs"), "") => jobs::validate(object, old),
-        (("batch", "jobs"), _) => jobs::validate_status(object),
+        (("batch", "jobs"), _) => jobs::validate_status(object, old.unwrap_or(&Value::Null)),
         (("", "podtemplates"), _) => pods::template_errors(&object["template"], "template"),
         (("", "replicationcontrollers"), "") => workload_rules::validate("replicationcontrollers", object, old),
         (("apps", plural), "") => workload_rules::validate(plural, object, old),
-        (("apps", plural), "status") => workload_rules::validate_status(plural, object),
+        (("", "replicationcontrollers"), "status") => statuses::replica_set(&object["status"]),
+        (("apps", plural), "status") => workload_rules::validate_status(plural, object, old.unwrap_or(&Value::Null)),
         (("coordination.k8s.io", "leases"), _) => core_rules::lease(object),
         (("discovery.k8s.io", "endpointslices"), _) => core_rules::endpoint_slice(object, old),
-        (("rbac.authorization.k8s.io", "roles"), _) => core_rules::role(object, true),
-        (("rbac.authorization.k8s.io", "clusterroles"), _) => core_rules::role(object, false),
+        (("rbac.authorization.k8s.io", "roles"), _) => told(core_rules::role(object, true), old),
+        (("rbac.authorization.k8s.io", "clusterroles"), _) => told(core_rules::role(object, false), old),
         (("rbac.authorization.k8s.io", "rolebindings"), _) => core_rules::role_binding(object, old, true),
         (("rbac.authorization.k8s.io", "clusterrolebindings"), _) => core_rules::role_binding(object, old, false),
         (("policy", "poddisruptionbudgets"), "") => cluster_rules::budget(object),
         (("policy", "poddisruptionbudgets"), _) => cluster_rules::budget_status(object),
-        (("networking.k8s.io", "networkpolicies"), _) => cluster_rules::network_policy(object),
+        (("networking.k8s.io", "networkpolicies"), _) => told(cluster_rules::network_policy(object), old),
         (("", "namespaces"), "") => cluster_rules::namespace(object),
+        (("", "namespaces"), "status") => statuses::namespace(object).into_iter().collect(),
+        (("", "persistentvolumeclaims"), "status") => statuses::claim(&object["status"]),
         (("apiextensions.k8s.io", _), "") => definition_rules::validate(object, old),
         _ => Vec::new(),
     });
     errors
+}
+
+/// Some kinds are looked at twice when they are changed, and that is told twice.
+fn told(errors: Vec<FieldError>, old: Option<&Value>) -> Vec<FieldError> {
+    if old.is_some() { [errors.clone(), errors].concat() } else { errors }
 }
 
 /// A custom resource: its schema, its numbers of replicas, and its rules if nothing keeps them from being asked.

@@ -67,6 +67,25 @@ pub fn subdomain(text: &str) -> Vec<String> {
     complaints
 }
 
+/// What is wrong with a subdomain that may have underscores.
+pub fn subdomain_with_underscores(text: &str) -> Vec<String> {
+    const FORM: &str = r"[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*";
+    let mut complaints: Vec<String> = too_long(text, LONGEST_SUBDOMAIN).into_iter().collect();
+    if !matches_form!(FORM, text) {
+        let rule = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
+        complaints.push(by_example(rule, FORM, &["example.com"]));
+    }
+    complaints
+}
+
+/// What is wrong with the name of an HTTP header.
+pub fn header_name(text: &str) -> Vec<String> {
+    const FORM: &str = "[-A-Za-z0-9]+";
+    let rule = "a valid HTTP header must consist of alphanumeric characters or '-'";
+    let complaint = || by_example(rule, FORM, &["X-Header-Name"]);
+    (!matches_form!(FORM, text)).then(complaint).into_iter().collect()
+}
+
 /// What is wrong with a subdomain whose first part is a star.
 pub fn wildcard(text: &str) -> Vec<String> {
     let form = format!(r"\*\.{SUBDOMAIN_FORM}");
@@ -181,6 +200,19 @@ pub fn variable_name(text: &str) -> Vec<String> {
     vec!["a valid environment variable name must consist only of printable ASCII characters other than '='".into()]
 }
 
+/// Whether a text is the name of an image.
+pub fn is_image(text: &str) -> bool {
+    const HOST: &str = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?";
+    const PART: &str = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*";
+    const LONGEST: usize = 255;
+    const LIBRARY: usize = "docker.io/library/".len();
+    let form =
+        format!(r"(?:{HOST}/)?{PART}(?:/{PART})*(?::[\w][\w.-]{{0,127}})?(?:@[A-Za-z0-9+._-]+:[0-9a-fA-F]{{32,}})?");
+    let name = text.split('@').next().unwrap_or_default();
+    let library = if name.contains('/') { 0 } else { LIBRARY };
+    name.len() + library <= LONGEST && matches_form!(&form, text)
+}
+
 /// What is wrong with the number of a port.
 pub fn port_number(number: i64) -> Option<&'static str> {
     (!(1..=65535).contains(&number)).then_some("must be between 1 and 65535, inclusive")
@@ -198,7 +230,7 @@ fn name_complaints(resource: &Resource, name: &str) -> Vec<String> {
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "services") => label_1035(name),
         ("", "namespaces") => label(name),
-        ("rbac.authorization.k8s.io", _) => path_segment(name),
+        ("rbac.authorization.k8s.io", _) | ("", "events") => path_segment(name),
         _ => subdomain(name),
     }
 }
@@ -213,30 +245,43 @@ fn masked(prefix: &str) -> String {
 
 /// What is wrong with the metadata of a new object.
 pub fn metadata_errors(resource: &Resource, object: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let (name, prefix) = (meta(object, "name"), meta(object, "generateName"));
-    if !prefix.is_empty() {
-        let complaints = name_complaints(resource, &masked(prefix));
-        errors.extend(FieldError::each("metadata.generateName", &json!(prefix), complaints));
-    }
+    let mut errors = prefix_errors(resource, object);
+    let name = meta(object, "name");
     if name.is_empty() {
         errors.push(FieldError::required("metadata.name", "name or generateName is required"));
     } else {
         errors.extend(FieldError::each("metadata.name", &json!(name), name_complaints(resource, name)));
     }
     errors.extend(common_errors(&object["metadata"]));
-    for finalizer in object["metadata"]["finalizers"].as_array().into_iter().flatten() {
+    errors.extend(finalizer_form_errors(&object["metadata"]));
+    errors.extend(managed_errors(&object["metadata"]));
+    errors
+}
+
+/// What is wrong with the prefix of a name that is made.
+pub fn prefix_errors(resource: &Resource, object: &Value) -> Vec<FieldError> {
+    match meta(object, "generateName") {
+        "" => Vec::new(),
+        prefix => {
+            let complaints = name_complaints(resource, &masked(prefix));
+            FieldError::each("metadata.generateName", &json!(prefix), complaints)
+        }
+    }
+}
+
+/// What finalizers of any kind are like.
+pub fn finalizer_form_errors(metadata: &Value) -> Vec<FieldError> {
+    let list = metadata["finalizers"].as_array();
+    let mut errors = Vec::new();
+    for finalizer in list.into_iter().flatten() {
         let word = finalizer.as_str().unwrap_or_default();
         errors.extend(FieldError::each("metadata.finalizers", finalizer, qualified(word)));
     }
-    let both = ["orphan", "foregroundDeletion"].iter().all(|word| {
-        object["metadata"]["finalizers"].as_array().is_some_and(|list| list.iter().any(|finalizer| finalizer == word))
-    });
-    if both {
+    let has = |word: &&str| list.is_some_and(|list| list.iter().any(|finalizer| finalizer == word));
+    if ["orphan", "foregroundDeletion"].iter().all(has) {
         let detail = "finalizer orphan and foregroundDeletion cannot be both set";
-        errors.push(FieldError::invalid("metadata.finalizers", &object["metadata"]["finalizers"], detail));
+        errors.push(FieldError::invalid("metadata.finalizers", &metadata["finalizers"], detail));
     }
-    errors.extend(managed_errors(&object["metadata"]));
     errors
 }
 
@@ -265,16 +310,29 @@ pub fn metadata_update_errors(object: &Value, old: &Value) -> Vec<FieldError> {
 /// What is wrong with labels, annotations and owners.
 pub fn common_errors(metadata: &Value) -> Vec<FieldError> {
     let mut errors = label_errors(&metadata["labels"], "metadata.labels");
+    errors.extend(annotation_errors(metadata, "metadata.annotations"));
+    errors.extend(owner_errors(metadata));
+    errors
+}
+
+/// Labels and annotations of what is made from a template.
+pub fn template_metadata_errors(metadata: &Value, path: &str) -> Vec<FieldError> {
+    let mut errors = annotation_errors(metadata, &format!("{path}.annotations"));
+    errors.extend(label_errors(&metadata["labels"], &format!("{path}.labels")));
+    errors
+}
+
+fn annotation_errors(metadata: &Value, field: &str) -> Vec<FieldError> {
+    let mut errors = Vec::new();
     let mut size = 0;
     for (key, value) in metadata["annotations"].as_object().into_iter().flatten() {
         // The case of letters does not matter here.
-        errors.extend(FieldError::each("metadata.annotations", &json!(key), qualified(&key.to_lowercase())));
+        errors.extend(FieldError::each(field, &json!(key), qualified(&key.to_lowercase())));
         size += key.len() + value.as_str().unwrap_or_default().len();
     }
     if size > ANNOTATIONS_MAX {
-        errors.push(FieldError::too_long("metadata.annotations", ANNOTATIONS_MAX));
+        errors.push(FieldError::too_long(field, ANNOTATIONS_MAX));
     }
-    errors.extend(owner_errors(metadata));
     errors
 }
 
@@ -314,6 +372,19 @@ pub fn selector_errors(selector: &Value, field: &str) -> Vec<FieldError> {
         }
     }
     errors
+}
+
+/// A selector that is refused, as Go's type is printed.
+pub fn bad_selector(field: &str, selector: &Value, detail: &str) -> FieldError {
+    let mut parts = Vec::new();
+    for name in ["matchLabels", "matchExpressions"] {
+        if let Some(part) = selector.get(name).filter(|part| !part.is_null()) {
+            parts.push(format!("\"{name}\":{part}"));
+        }
+    }
+    let shown = if selector.is_object() { format!("{{{}}}", parts.join(",")) } else { "null".into() };
+    let message = format!("Invalid value: {shown}: {detail}");
+    FieldError { reason: "FieldValueInvalid", message, field: field.into() }
 }
 
 /// Finalizers of built-in kinds are well known or belong to a domain.

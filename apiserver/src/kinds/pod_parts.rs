@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::pods;
 use super::workloads::quality;
+use super::{containers, pods};
 use crate::failure::FieldError;
 
 const EPHEMERAL: &str = "spec.ephemeralContainers";
@@ -51,7 +51,7 @@ pub(super) fn validate_ephemeral(pod: &Value, old: &Value) -> Vec<FieldError> {
         ["containers", "initContainers"].iter().flat_map(|name| list(spec, name)).map(|c| &c["name"]).collect();
     for (index, container) in list(spec, "ephemeralContainers").enumerate() {
         let path = format!("{EPHEMERAL}[{index}]");
-        errors.extend(pods::image_and_name_errors(container, &path));
+        errors.extend(containers::image_and_name_errors(container, &path));
         if seen.contains(&&container["name"]) {
             errors.push(FieldError::duplicate(format!("{path}.name"), &container["name"]));
         }

@@ -38,6 +38,12 @@ fn parse(text: &str) -> Result<Amount, &'static str> {
     if !suffix.chars().all(|c| c.is_ascii_digit() || "eEinumkKMGTP+-".contains(c)) {
         return Err(MALFORMED);
     }
+    // Letters, a sign, digits: anything else is no suffix at all.
+    let tail = suffix.trim_start_matches(|c: char| c.is_ascii_alphabetic());
+    let tail = tail.strip_prefix(['+', '-']).unwrap_or(tail);
+    if !tail.chars().all(|c| c.is_ascii_digit()) {
+        return Err(MALFORMED);
+    }
     let (factor_two, factor_ten, form) = match BINARY.iter().position(|known| *known == suffix) {
         Some(index) => (10 * (index as u32 + 1), 0, Form::Binary),
         None => match DECIMAL.iter().find(|(known, _)| *known == suffix) {

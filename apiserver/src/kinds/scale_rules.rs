@@ -26,6 +26,19 @@ fn find<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
     path.trim_start_matches('.').split('.').try_fold(object, |value, name| value.get(name))
 }
 
+/// What stands on a path where a map is expected, and the path to what should be in it.
+fn no_map<'a>(object: &'a Value, path: &str) -> Option<(String, &'a Value)> {
+    let (mut at, mut walked) = (object, String::new());
+    for name in path.trim_start_matches('.').split('.') {
+        walked = format!("{walked}.{name}");
+        if !at.is_object() {
+            return Some((walked, at));
+        }
+        at = at.get(name)?;
+    }
+    None
+}
+
 fn go_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "<nil>",
@@ -39,6 +52,13 @@ fn go_type(value: &Value) -> &'static str {
 }
 
 fn number_error(object: &Value, path: &str) -> Option<FieldError> {
+    if let Some((field, found)) = no_map(object, path) {
+        let shown = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
+        let kind = go_type(found);
+        let detail =
+            format!("{field} accessor error: {shown} is of the type {kind}, expected map[string]interface{{}}");
+        return Some(FieldError::invalid(path, &json!(0), &detail));
+    }
     let found = find(object, path)?;
     let Some(number) = found.as_i64() else {
         let shown = found.as_str().map_or_else(|| found.to_string(), str::to_owned);

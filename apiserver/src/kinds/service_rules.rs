@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::core_rules::{address_error, range_error, special_address_error};
 use super::names;
-use super::pods::port_or_name_errors;
+use super::probes::port_or_name_errors;
 use super::service::{externally_accessible, needs_health_port};
 use crate::failure::FieldError;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{names, pods, quantity};
+use super::{names, pod_rules, pod_volumes, quantity};
 use crate::failure::FieldError;
 
 const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
@@ -71,7 +71,10 @@ pub(super) fn prepare_volume(object: &mut Value) {
 
 /// A new phase of a volume has a time.
 pub(super) fn mark_phase(object: &mut Value, current: &Value, now: &str) {
-    if object["status"]["phase"] != current["status"]["phase"] {
+    // A client may say when it was.
+    let time = |object: &Value| object["status"]["lastPhaseTransitionTime"].clone();
+    let said = !time(object).is_null() && time(object) != time(current);
+    if object["status"]["phase"] != current["status"]["phase"] && !said {
         object["status"]["lastPhaseTransitionTime"] = json!(now);
     }
 }
@@ -84,30 +87,30 @@ pub(super) fn default_driver(object: &mut Value) {
     }
 }
 
-fn mode_errors(spec: &Value, none: &str) -> Vec<FieldError> {
-    let modes = words(&spec["accessModes"]);
+fn mode_errors(spec: &Value, path: &str, none: &str) -> Vec<FieldError> {
+    let (modes, field) = (words(&spec["accessModes"]), format!("{path}.accessModes"));
     if modes.is_empty() {
-        return vec![FieldError::required("spec.accessModes", none)];
+        return vec![FieldError::required(field, none)];
     }
     let unknown = modes.iter().filter(|mode| !MODES.contains(mode));
     let mut errors: Vec<FieldError> =
-        unknown.map(|mode| FieldError::not_supported("spec.accessModes", &json!(mode), &MODES)).collect();
+        unknown.map(|mode| FieldError::not_supported(&*field, &json!(mode), &MODES)).collect();
     if modes.len() > 1 && modes.contains(&ALONE) {
-        errors.push(FieldError::forbidden("spec.accessModes", &format!("may not use {ALONE} with other access modes")));
+        errors.push(FieldError::forbidden(field, &format!("may not use {ALONE} with other access modes")));
     }
     errors
 }
 
-fn volume_mode_error(spec: &Value) -> Option<FieldError> {
+fn volume_mode_error(spec: &Value, path: &str) -> Option<FieldError> {
     let known = ["Block", "Filesystem"];
     let mode = spec["volumeMode"].as_str().filter(|mode| !known.contains(mode))?;
-    Some(FieldError::not_supported("spec.volumeMode", &json!(mode), &known))
+    Some(FieldError::not_supported(format!("{path}.volumeMode"), &json!(mode), &known))
 }
 
-fn class_errors(spec: &Value) -> Vec<FieldError> {
+fn class_errors(spec: &Value, path: &str) -> Vec<FieldError> {
     match text(spec, "storageClassName") {
         "" => Vec::new(),
-        name => FieldError::each("spec.storageClassName", &json!(name), names::subdomain(name)),
+        name => FieldError::each(&format!("{path}.storageClassName"), &json!(name), names::subdomain(name)),
     }
 }
 
@@ -119,7 +122,7 @@ fn positive(amount: &Value, field: &str) -> Option<FieldError> {
 /// Errors of a volume, and of the change of one.
 pub(super) fn validate_volume(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let spec = &object["spec"];
-    let mut errors = mode_errors(spec, "");
+    let mut errors = mode_errors(spec, "spec", "");
     errors.extend(capacity_errors(&spec["capacity"]));
     let policies = ["Delete", "Recycle", "Retain"];
     let policy = text(spec, "persistentVolumeReclaimPolicy");
@@ -133,8 +136,8 @@ pub(super) fn validate_volume(object: &Value, old: Option<&Value>) -> Vec<FieldE
         let detail = "may not be 'recycle' for a hostPath mount of '/'";
         errors.push(FieldError::forbidden("spec.persistentVolumeReclaimPolicy", detail));
     }
-    errors.extend(class_errors(spec));
-    errors.extend(volume_mode_error(spec));
+    errors.extend(class_errors(spec, "spec"));
+    errors.extend(volume_mode_error(spec, "spec"));
     if let Some(old) = old {
         // The real server looks at a changed volume twice, and tells it twice.
         errors.extend(errors.clone());
@@ -185,11 +188,7 @@ fn affinity_errors(affinity: &Value) -> Vec<FieldError> {
     if affinity["required"].is_null() {
         return vec![FieldError::required(field, "must specify required node constraints")];
     }
-    if affinity["required"]["nodeSelectorTerms"].as_array().is_none_or(Vec::is_empty) {
-        let detail = "must have at least one node selector term";
-        return vec![FieldError::required(format!("{field}.nodeSelectorTerms"), detail)];
-    }
-    Vec::new()
+    pod_rules::node_selector_errors(&affinity["required"], field, false)
 }
 
 fn source_errors(spec: &Value) -> Vec<FieldError> {
@@ -228,7 +227,7 @@ fn source_errors(spec: &Value) -> Vec<FieldError> {
                 }
             }
             "csi" => errors.extend(csi_errors(source, &path)),
-            kind => errors.extend(pods::source_errors(source, kind, &path)),
+            kind => errors.extend(pod_volumes::source_errors(source, kind, &path)),
         }
     }
     errors
@@ -254,19 +253,78 @@ fn csi_errors(source: &Value, path: &str) -> Vec<FieldError> {
     errors
 }
 
+/// What a pod says of the claim that is made for it.
+pub(super) fn template_errors(template: &Value, path: &str) -> Vec<FieldError> {
+    let mut errors = names::template_metadata_errors(&template["metadata"], &format!("{path}.metadata"));
+    errors.extend(claim_errors(&template["spec"], &format!("{path}.spec")));
+    errors
+}
+
+/// What is wrong with the `spec` of a claim.
+pub(super) fn claim_errors(spec: &Value, path: &str) -> Vec<FieldError> {
+    let at = |name: &str| format!("{path}.{name}");
+    let modes = words(&spec["accessModes"]);
+    let mut errors = Vec::new();
+    if modes.is_empty() {
+        errors.push(FieldError::required(at("accessModes"), "at least 1 access mode is required"));
+    }
+    if spec["selector"].is_object() {
+        errors.extend(names::selector_errors(&spec["selector"], &at("selector")));
+    }
+    if !modes.is_empty() {
+        errors.extend(mode_errors(spec, path, ""));
+    }
+    match &spec["resources"]["requests"]["storage"] {
+        Value::Null => errors.push(FieldError::required(at("resources[storage]"), "")),
+        amount => errors.extend(positive(amount, &at("resources[storage]"))),
+    }
+    errors.extend(class_errors(spec, path));
+    errors.extend(volume_mode_error(spec, path));
+    for name in ["dataSource", "dataSourceRef"] {
+        errors.extend(origin_errors(&spec[name], &at(name)));
+    }
+    // What is shown is the path, of which Go's encoder sees nothing.
+    let shown = json!({});
+    if !text(&spec["dataSourceRef"], "namespace").is_empty() {
+        if spec["dataSource"].is_object() {
+            let detail = "may not be specified when dataSourceRef.namespace is specified";
+            errors.push(FieldError::invalid(path, &shown, detail));
+        }
+    } else if spec["dataSource"].is_object()
+        && spec["dataSourceRef"].is_object()
+        && ["apiGroup", "kind", "name"]
+            .iter()
+            .any(|name| text(&spec["dataSource"], name) != text(&spec["dataSourceRef"], name))
+    {
+        errors.push(FieldError::invalid(path, &shown, "must match dataSourceRef"));
+    }
+    errors
+}
+
+/// Where the data of a claim comes from.
+fn origin_errors(origin: &Value, path: &str) -> Vec<FieldError> {
+    if !origin.is_object() {
+        return Vec::new();
+    }
+    let missing = ["name", "kind"].into_iter().filter(|name| text(origin, name).is_empty());
+    let mut errors: Vec<FieldError> = missing.map(|name| FieldError::required(format!("{path}.{name}"), "")).collect();
+    match text(origin, "apiGroup") {
+        "" if text(origin, "kind") != "PersistentVolumeClaim" => {
+            let detail = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
+            errors.push(FieldError::invalid(path, &json!(text(origin, "kind")), detail));
+        }
+        "" => {}
+        group => {
+            errors.extend(FieldError::each(&format!("{path}.apiGroup"), &json!(group), names::subdomain(group)));
+        }
+    }
+    errors
+}
+
 /// Errors of a claim, and of the change of one.
 pub(super) fn validate_claim(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let spec = &object["spec"];
-    let mut errors = mode_errors(spec, "at least 1 access mode is required");
-    if spec["selector"].is_object() {
-        errors.extend(names::selector_errors(&spec["selector"], "spec.selector"));
-    }
-    match &spec["resources"]["requests"]["storage"] {
-        Value::Null => errors.push(FieldError::required("spec.resources[storage]", "")),
-        amount => errors.extend(positive(amount, "spec.resources[storage]")),
-    }
-    errors.extend(class_errors(spec));
-    errors.extend(volume_mode_error(spec));
+    let mut errors = claim_errors(spec, "spec");
     let Some(old) = old else { return errors };
     let bound = old["status"]["phase"] == "Bound";
     if fixed_part(object, old, bound) != fixed_part(old, old, bound) {
@@ -365,6 +423,10 @@ pub(super) fn validate_driver(object: &Value, old: Option<&Value>) -> Vec<FieldE
         if !seen.insert(audience) {
             let field = format!("spec.tokenRequests[{index}].audience");
             errors.push(FieldError::duplicate(field, &json!(audience)));
+        }
+        if let Some(seconds) = request["expirationSeconds"].as_i64() {
+            let field = format!("spec.tokenRequests[{index}].expirationSeconds");
+            errors.extend(pod_volumes::token_life_errors(seconds, &field));
         }
     }
     let modes = ["Persistent", "Ephemeral"];

@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::names;
+use super::pod_security::word_error;
 use super::pods::{not_negative, template_errors};
+use super::{names, statuses, volumes};
 use crate::failure::FieldError;
 
 /// Errors of a workload, and of the change of one.
@@ -13,15 +14,15 @@ pub(super) fn validate(plural: &str, object: &Value, old: Option<&Value>) -> Vec
         "deployments" => deployment(spec),
         "daemonsets" => daemon_set(spec),
         "replicasets" => replica_set(spec),
-        "statefulsets" => stateful_set(spec),
+        "statefulsets" => stateful_set(spec, old.is_none()),
         "replicationcontrollers" => controller(spec),
         _ => Vec::new(),
     };
-    if let Some(old) = old
-        && !matches!(plural, "controllerrevisions" | "replicationcontrollers")
-        && old["spec"]["selector"] != spec["selector"]
-    {
-        errors.push(FieldError::invalid("spec.selector", &spec["selector"], "field is immutable"));
+    if let Some(old) = old {
+        let changed = change_error(plural, spec, &old["spec"]);
+        // Of a DaemonSet the change is told first.
+        let at = if plural == "daemonsets" { 0 } else { errors.len() };
+        errors.splice(at..at, changed);
     }
     if plural == "controllerrevisions" {
         errors.extend(not_negative(&object["revision"], "revision"));
@@ -29,59 +30,43 @@ pub(super) fn validate(plural: &str, object: &Value, old: Option<&Value>) -> Vec
     errors
 }
 
-/// Errors of `/status`: counts are counts.
-pub(super) fn validate_status(plural: &str, object: &Value) -> Vec<FieldError> {
-    let fields: &[&str] = match plural {
-        "deployments" => &[
-            "observedGeneration",
-            "replicas",
-            "updatedReplicas",
-            "readyReplicas",
-            "availableReplicas",
-            "unavailableReplicas",
-        ],
-        "daemonsets" => &[
-            "currentNumberScheduled",
-            "numberMisscheduled",
-            "desiredNumberScheduled",
-            "numberReady",
-            "observedGeneration",
-            "updatedNumberScheduled",
-            "numberAvailable",
-            "numberUnavailable",
-        ],
-        "replicasets" => {
-            &["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration"]
+/// What of a StatefulSet may change.
+const CHANGEABLE: [&str; 7] = [
+    "replicas",
+    "ordinals",
+    "template",
+    "updateStrategy",
+    "revisionHistoryLimit",
+    "persistentVolumeClaimRetentionPolicy",
+    "minReadySeconds",
+];
+
+fn change_error(plural: &str, spec: &Value, old: &Value) -> Option<FieldError> {
+    match plural {
+        "statefulsets" => {
+            let fixed = |spec: &Value| -> Map<String, Value> {
+                let fields = spec.as_object().cloned().unwrap_or_default();
+                fields.into_iter().filter(|(name, _)| !CHANGEABLE.contains(&name.as_str())).collect()
+            };
+            let detail = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
+            (fixed(spec) != fixed(old)).then(|| FieldError::forbidden("spec", detail))
         }
-        _ => &[],
-    };
-    let status = &object["status"];
-    let mut errors: Vec<FieldError> =
-        fields.iter().filter_map(|name| not_negative(&status[*name], &format!("status.{name}"))).collect();
-    let count = |name: &str| status[name].as_i64().unwrap_or(0);
-    if matches!(plural, "deployments" | "replicasets") {
-        let names: &[&str] = match plural {
-            "deployments" => &["updatedReplicas", "readyReplicas", "availableReplicas"],
-            _ => &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
-        };
-        let more = |name: &str, most: &str| {
-            let detail = format!("cannot be greater than {most}");
-            FieldError::invalid(format!("status.{name}"), &json!(count(name)), &detail)
-        };
-        errors.extend(names.iter().filter(|name| count(name) > count("replicas")).map(|name| {
-            more(
-                name,
-                match plural {
-                    "deployments" => "status.replicas",
-                    _ => "status.replicas",
-                },
-            )
-        }));
-        if count("availableReplicas") > count("readyReplicas") {
-            errors.push(more("availableReplicas", "readyReplicas"));
-        }
+        "controllerrevisions" | "replicationcontrollers" => None,
+        _ if old["selector"] == spec["selector"] => None,
+        _ => Some(names::bad_selector("spec.selector", &spec["selector"], "field is immutable")),
     }
-    errors
+}
+
+/// Errors of `/status`: counts are counts.
+pub(super) fn validate_status(plural: &str, object: &Value, old: &Value) -> Vec<FieldError> {
+    let (status, before) = (&object["status"], &old["status"]);
+    match plural {
+        "deployments" => statuses::deployment(status, before),
+        "daemonsets" => statuses::daemon_set(status, before),
+        "replicasets" => statuses::replica_set(status),
+        "statefulsets" => statuses::stateful_set(status, before),
+        _ => Vec::new(),
+    }
 }
 
 pub(super) fn matches(selector: &Value, labels: &Value) -> bool {
@@ -126,7 +111,11 @@ fn mismatch(spec: &Value) -> FieldError {
 
 /// The template of pods that run for ever.
 fn lasting_template(spec: &Value, owner: &str) -> Vec<FieldError> {
-    let mut errors = template_errors(&spec["template"], "spec.template");
+    [template_errors(&spec["template"], "spec.template"), lasting(spec, owner)].concat()
+}
+
+fn lasting(spec: &Value, owner: &str) -> Vec<FieldError> {
+    let mut errors = Vec::new();
     let pod = &spec["template"]["spec"];
     if pod["restartPolicy"] != "Always" {
         let field = "spec.template.spec.restartPolicy";
@@ -147,7 +136,7 @@ fn selector_errors(spec: &Value, kind: &str) -> Vec<FieldError> {
     let mut errors = names::selector_errors(selector, "spec.selector");
     if is_empty(selector) {
         let detail = format!("empty selector is invalid for {kind}");
-        errors.push(FieldError::invalid("spec.selector", selector, &detail));
+        errors.push(names::bad_selector("spec.selector", selector, &detail));
     }
     errors
 }
@@ -155,7 +144,7 @@ fn selector_errors(spec: &Value, kind: &str) -> Vec<FieldError> {
 fn replicated_template(spec: &Value) -> Vec<FieldError> {
     let selector = &spec["selector"];
     if !selector.is_null() && !is_sound(selector) {
-        return vec![FieldError::invalid("spec.selector", selector, "invalid label selector")];
+        return vec![names::bad_selector("spec.selector", selector, "invalid label selector")];
     }
     let mut errors = Vec::new();
     if (selector.is_null() || !is_empty(selector)) && !matches(selector, &spec["template"]["metadata"]["labels"]) {
@@ -178,8 +167,8 @@ fn deployment(spec: &Value) -> Vec<FieldError> {
         }
         "Recreate" => {}
         "RollingUpdate" => errors.extend(rolling_deployment(rolling)),
-        other => {
-            let shown = format!("{{\"Type\":{},\"RollingUpdate\":null}}", json!(other));
+        _ => {
+            let shown = strategy_in_go(strategy, &[("MaxUnavailable", "maxUnavailable"), ("MaxSurge", "maxSurge")]);
             let message = format!("Unsupported value: {shown}: supported values: \"Recreate\", \"RollingUpdate\"");
             errors.push(FieldError { reason: "FieldValueNotSupported", message, field: "spec.strategy".into() });
         }
@@ -225,6 +214,18 @@ fn is_zero(value: &Value) -> bool {
     }
 }
 
+/// How something is replaced, as Go's internal type is printed.
+fn strategy_in_go(strategy: &Value, fields: &[(&str, &str)]) -> String {
+    let rolling = match &strategy["rollingUpdate"] {
+        rolling if rolling.is_object() => {
+            let pairs: Vec<String> = fields.iter().map(|(go, name)| format!("\"{go}\":{}", rolling[*name])).collect();
+            format!("{{{}}}", pairs.join(","))
+        }
+        _ => "null".into(),
+    };
+    format!("{{\"Type\":{},\"RollingUpdate\":{rolling}}}", json!(strategy["type"].as_str().unwrap_or_default()))
+}
+
 fn rolling_deployment(rolling: &Value) -> Vec<FieldError> {
     let at = |name: &str| format!("spec.strategy.rollingUpdate.{name}");
     let (unavailable, surge) = (&rolling["maxUnavailable"], &rolling["maxSurge"]);
@@ -245,7 +246,7 @@ fn daemon_set(spec: &Value) -> Vec<FieldError> {
         errors.push(mismatch(spec));
     }
     if selector.is_object() && is_empty(selector) {
-        errors.push(FieldError::invalid("spec.selector", selector, "empty selector is invalid for daemonset"));
+        errors.push(names::bad_selector("spec.selector", selector, "empty selector is invalid for daemonset"));
     }
     errors.extend(lasting_template(spec, "DaemonSet"));
     errors.extend(not_negative(&spec["minReadySeconds"], "spec.minReadySeconds"));
@@ -253,8 +254,8 @@ fn daemon_set(spec: &Value) -> Vec<FieldError> {
     match strategy["type"].as_str().unwrap_or_default() {
         "OnDelete" => {}
         "RollingUpdate" => errors.extend(rolling_daemon_set(&strategy["rollingUpdate"])),
-        other => {
-            let shown = format!("{{\"Type\":{},\"RollingUpdate\":null}}", json!(other));
+        _ => {
+            let shown = strategy_in_go(strategy, &[("MaxUnavailable", "maxUnavailable"), ("MaxSurge", "maxSurge")]);
             let message = format!("Unsupported value: {shown}: supported values: \"RollingUpdate\", \"OnDelete\"");
             errors.push(FieldError { reason: "FieldValueNotSupported", message, field: "spec.updateStrategy".into() });
         }
@@ -291,21 +292,88 @@ fn replica_set(spec: &Value) -> Vec<FieldError> {
     errors
 }
 
-fn stateful_set(spec: &Value) -> Vec<FieldError> {
+fn stateful_set(spec: &Value, new: bool) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let policy = &spec["podManagementPolicy"];
-    if !matches!(policy.as_str(), Some("OrderedReady" | "Parallel")) {
-        let detail = "must be 'OrderedReady' or 'Parallel'";
-        errors.push(FieldError::invalid("spec.podManagementPolicy", policy, detail));
+    match policy.as_str().unwrap_or_default() {
+        "OrderedReady" | "Parallel" => {}
+        "" => errors.push(FieldError::required("spec.podManagementPolicy", "")),
+        _ => {
+            let detail = "must be 'OrderedReady' or 'Parallel'";
+            errors.push(FieldError::invalid("spec.podManagementPolicy", policy, detail));
+        }
+    }
+    errors.extend(stateful_strategy(&spec["updateStrategy"]));
+    let kept = &spec["persistentVolumeClaimRetentionPolicy"];
+    for name in ["whenDeleted", "whenScaled"] {
+        errors.extend(word_error(kept, name, "spec.persistentVolumeClaimRetentionPolicy", &["Retain", "Delete"]));
     }
     errors.extend(not_negative(&spec["replicas"], "spec.replicas"));
     errors.extend(not_negative(&spec["minReadySeconds"], "spec.minReadySeconds"));
+    errors.extend(not_negative(&spec["ordinals"]["start"], "spec.ordinals.start"));
     errors.extend(selector_errors(spec, "statefulset"));
-    if is_sound(&spec["selector"]) && !matches(&spec["selector"], &spec["template"]["metadata"]["labels"]) {
-        errors.push(mismatch(spec));
+    if is_sound(&spec["selector"]) {
+        if !matches(&spec["selector"], &spec["template"]["metadata"]["labels"]) {
+            errors.push(mismatch(spec));
+        }
+        let template = &with_claims(spec)["template"];
+        // Its labels are looked at twice.
+        errors.extend(names::template_metadata_errors(&template["metadata"], "spec.template"));
+        errors.extend(template_errors(template, "spec.template"));
+    } else {
+        let mut bad = names::bad_selector("spec.selector", &spec["selector"], "");
+        bad.message.truncate(bad.message.len() - 2);
+        errors.push(bad);
     }
-    errors.extend(lasting_template(spec, "StatefulSet"));
+    errors.extend(lasting(spec, "StatefulSet"));
+    // What cannot change is looked at once.
+    let claims = spec["volumeClaimTemplates"].as_array().filter(|_| new);
+    for (index, claim) in claims.into_iter().flatten().enumerate() {
+        errors.extend(volumes::claim_errors(&claim["spec"], &format!("spec.volumeClaimTemplates[{index}].spec")));
+    }
     errors
+}
+
+fn stateful_strategy(strategy: &Value) -> Option<FieldError> {
+    let (field, rolling) = ("spec.updateStrategy", &strategy["rollingUpdate"]);
+    let shown = || strategy_in_go(strategy, &[("Partition", "partition"), ("MaxUnavailable", "maxUnavailable")]);
+    let refuse = |field: &str, shown: &str, detail: &str| FieldError {
+        reason: "FieldValueInvalid",
+        message: format!("Invalid value: {shown}: {detail}"),
+        field: field.into(),
+    };
+    match strategy["type"].as_str().unwrap_or_default() {
+        "" => Some(FieldError::required(field, "")),
+        "OnDelete" if rolling.is_object() => {
+            let shown = shown();
+            let inner = shown.split_once("\"RollingUpdate\":").map_or("", |(_, rest)| rest.trim_end_matches('}'));
+            let detail = "only allowed for updateStrategy 'RollingUpdate'";
+            Some(refuse("spec.updateStrategy.rollingUpdate", &format!("{inner}}}"), detail))
+        }
+        "OnDelete" => None,
+        "RollingUpdate" => not_negative(&rolling["partition"], "spec.updateStrategy.rollingUpdate.partition"),
+        _ => Some(refuse(field, &shown(), "must be 'RollingUpdate' or 'OnDelete'")),
+    }
+}
+
+/// The claims of a StatefulSet are volumes of its pods.
+fn with_claims(spec: &Value) -> Value {
+    let mut spec = spec.clone();
+    let claims: Vec<Value> = spec["volumeClaimTemplates"].as_array().cloned().unwrap_or_default();
+    let made: Vec<Value> = claims
+        .iter()
+        .map(|claim| {
+            let name = claim["metadata"]["name"].as_str().unwrap_or_default();
+            json!({"name": name, "persistentVolumeClaim": {"claimName": name}})
+        })
+        .collect();
+    let own = spec["template"]["spec"]["volumes"].as_array().cloned().unwrap_or_default();
+    let own = own.into_iter().filter(|volume| made.iter().all(|made| made["name"] != volume["name"]));
+    let all: Vec<Value> = made.iter().cloned().chain(own).collect();
+    if !made.is_empty() && spec["template"]["spec"].is_object() {
+        spec["template"]["spec"]["volumes"] = Value::Array(all);
+    }
+    spec
 }
 
 fn controller(spec: &Value) -> Vec<FieldError> {

@@ -2,10 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{gates, volumes};
+use super::{gates, names, volumes};
 
 /// Defaults of a pod that its template does not have.
 pub(super) fn default_pod(object: &mut Value) {
+    settle_addresses(&mut object["status"]);
     default_pod_spec(&mut object["spec"]);
     host_ports(&mut object["spec"]);
     let Some(spec) = object["spec"].as_object_mut() else { return };
@@ -18,6 +19,35 @@ pub(super) fn default_pod(object: &mut Value) {
                 container["resources"]["requests"][name] = value.clone();
             }
         }
+    }
+}
+
+/// The single address is the old name of the first one, and decides.
+fn settle_addresses(status: &mut Value) {
+    let Some(fields) = status.as_object_mut() else { return };
+    let single = fields.get("podIP").and_then(Value::as_str).filter(|address| !address.is_empty()).map(str::to_owned);
+    let first = fields.get("podIPs").and_then(|list| list[0]["ip"].as_str()).map(str::to_owned);
+    match (single, first) {
+        (Some(single), first) if first.as_ref() != Some(&single) => {
+            fields.insert("podIPs".into(), json!([{"ip": single}]));
+        }
+        (None, Some(first)) => {
+            fields.insert("podIP".into(), json!(first));
+        }
+        _ => {}
+    }
+}
+
+/// What of a pod does not go with its status: who owns it, and how good its service is if that is not said.
+pub(super) fn keep_of_pod(pod: &mut Value, current: &Value) {
+    if let Some(metadata) = pod["metadata"].as_object_mut() {
+        match current["metadata"].get("ownerReferences") {
+            Some(owners) => metadata.insert("ownerReferences".into(), owners.clone()),
+            None => metadata.remove("ownerReferences"),
+        };
+    }
+    if pod["status"]["qosClass"].as_str().unwrap_or_default().is_empty() && current["status"]["qosClass"].is_string() {
+        pod["status"]["qosClass"] = current["status"]["qosClass"].clone();
     }
 }
 
@@ -56,6 +86,7 @@ fn default_pod_spec(spec: &mut Value) {
         }
     }
     for volume in spec.get_mut("volumes").and_then(Value::as_array_mut).into_iter().flatten() {
+        default_files(volume);
         if let Some(volume) = volume.as_object_mut()
             && volume.len() == 1
             && volume.contains_key("name")
@@ -70,11 +101,28 @@ fn default_pod_spec(spec: &mut Value) {
     }
 }
 
+/// What a container may use is shown as it is, if not in another unit.
+fn default_files(volume: &mut Value) {
+    let fill = |source: &mut Value| {
+        for file in source.pointer_mut("/downwardAPI/items").and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(amount) = file.get_mut("resourceFieldRef").and_then(Value::as_object_mut) {
+                amount.entry("divisor").or_insert(json!("0"));
+            }
+        }
+    };
+    fill(volume);
+    for source in volume.pointer_mut("/projected/sources").and_then(Value::as_array_mut).into_iter().flatten() {
+        fill(source);
+    }
+}
+
 fn default_container(container: &mut Value) {
     if container["imagePullPolicy"].is_null() {
         let image = container["image"].as_str().unwrap_or_default();
         let name = image.rsplit('/').next().unwrap_or_default();
         let latest = !name.contains('@') && name.split_once(':').is_none_or(|(_, tag)| tag == "latest");
+        // What is no name of an image has no tag.
+        let latest = latest && names::is_image(image);
         container["imagePullPolicy"] = json!(if latest { "Always" } else { "IfNotPresent" });
     }
 }

@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::go;
 use crate::schema::Node;
 
 const DIRECTIVE: &str = "$patch";
@@ -21,6 +22,9 @@ pub fn strategic_merge(target: &mut Value, patch: &Value, node: &Node) -> Result
 }
 
 fn merge_map(target: &mut Map<String, Value>, patch: &Map<String, Value>, node: &Node) -> Result<(), String> {
+    if let Some(odd) = patch.get(DIRECTIVE).filter(|directive| !directive.is_string()) {
+        return Err(unknown(&odd_text(odd), patch));
+    }
     match patch.get(DIRECTIVE).and_then(Value::as_str) {
         None | Some("merge") => {}
         Some("replace") => {
@@ -120,6 +124,12 @@ fn merge_list(mut list: Vec<Value>, patch: &[Value], key: &str, node: &Node) -> 
         }
         return Ok(list);
     }
+    if let Some(first) = list.iter().chain(patch).next()
+        && list.iter().chain(patch).any(|value| go::type_name(value) != go::type_name(first))
+    {
+        let shown = |list: &[Value]| go::plain(&Value::Array(list.to_vec()));
+        return Err(format!("list element types are not identical: [{} {}]", shown(&list), shown(patch)));
+    }
     if patch.iter().any(|element| element.get(DIRECTIVE).is_some_and(|d| d == "replace")) {
         return Ok(patch.iter().filter(|element| element.get(DIRECTIVE).is_none()).cloned().collect());
     }
@@ -127,8 +137,15 @@ fn merge_list(mut list: Vec<Value>, patch: &[Value], key: &str, node: &Node) -> 
         let map =
             element.as_object().ok_or("invalid strategic merge patch: an element of a keyed list must be an object")?;
         let value = map.get(key);
+        if let Some(odd) = map.get(DIRECTIVE).filter(|directive| !directive.is_string()) {
+            return Err(unknown(&odd_text(odd), map));
+        }
         match map.get(DIRECTIVE).and_then(Value::as_str) {
-            None | Some("merge") => {}
+            None => {}
+            Some("merge") => return Err("merging lists cannot yet be specified in the patch".into()),
+            Some("delete") if value.is_none() => {
+                return Err(format!("map: {} does not contain declared merge key: {key}", go_map(map)));
+            }
             Some("delete") => {
                 list.retain(|item| item.get(key) != value);
                 continue;
@@ -216,6 +233,14 @@ fn reorder(list: &mut Vec<Value>, order: &[Value], old: &[Value], key: &str) {
         list.push(item);
     }
     list.extend(others);
+}
+
+/// What should be a text and is none, as Go's `%s` prints it.
+fn odd_text(value: &Value) -> String {
+    match value {
+        Value::Null => "%!s(<nil>)".into(),
+        value => format!("%!s({}={})", go::type_name(value), go::plain(value)),
+    }
 }
 
 fn unknown(directive: &str, map: &Map<String, Value>) -> String {

@@ -14,6 +14,7 @@ pub const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 const FIELDS: &str = include_str!("types.txt");
 const MERGES: &str = include_str!("merges.txt");
+const GO_TYPES: &str = include_str!("go_types.txt");
 const WORDS: &str = include_str!("words.txt");
 /// Begins the part of a description that is about the values of a field.
 const CHOICES: &str = "\n\nPossible enum values:";
@@ -30,6 +31,7 @@ pub fn types() -> &'static BTreeMap<Arc<str>, Arc<Node>> {
             types.insert(Arc::from(name), node);
         }
         overlay(&mut types);
+        types.values_mut().for_each(print_required);
         for line in lines_of(WORDS) {
             describe(&mut types, line);
         }
@@ -112,8 +114,24 @@ pub fn convert(schema: &Value) -> Node {
 
 /// Applies the table. A line that names nothing known is a mistake that the test of this module finds.
 fn overlay(types: &mut BTreeMap<Arc<str>, Node>) {
-    for line in lines_of(MERGES) {
+    for line in lines_of(MERGES).chain(lines_of(GO_TYPES)) {
         apply_line(types, line);
+    }
+}
+
+/// Go prints what must be there, also if it is not: as nothing of its type.
+fn print_required(node: &mut Node) {
+    for name in &node.required {
+        let Some(field) = node.fields.get_mut(name) else { continue };
+        if field.zero.is_some() || field.default.is_some() || field.reference.is_some() || field.omit_zero {
+            continue;
+        }
+        field.zero = match (field.type_, field.format.as_str()) {
+            (Type::String, "") => Some(Value::from("")),
+            (Type::Integer, _) => Some(Value::from(0)),
+            (Type::Boolean, _) => Some(Value::from(false)),
+            _ => None,
+        };
     }
 }
 
@@ -175,11 +193,14 @@ fn apply_rule(node: &mut Node, rule: &str) -> Option<()> {
         "smp" => node.patch_key = Some(value.to_owned()),
         "retain" => node.retain_keys = true,
         "atomic" => node.atomic = true,
+        "granular" => node.granular = true,
         "any" => *node = Node { type_: Type::Any, description: node.description.clone(), ..Node::default() },
         "default" => node.default = Some(serde_json::from_str(value).ok()?),
         "zero" => node.zero = Some(serde_json::from_str(value).ok()?),
         "omitzero" => node.omit_zero = true,
         "micro" => node.micro = true,
+        "go" => node.go_type = value.to_owned(),
+        "goitem" => node.items.as_mut().or(node.additional.as_mut())?.go_type = value.to_owned(),
         "optional" => node.required.retain(|name| name != value),
         "required" => node.required.push(value.to_owned()),
         _ => return None,

@@ -9,7 +9,7 @@ fn every_line_names_a_known_field_and_rule() {
     for line in lines_of(FIELDS) {
         assert!(read_type(line).is_some(), "{line}");
     }
-    for line in lines_of(MERGES) {
+    for line in lines_of(MERGES).chain(lines_of(GO_TYPES)) {
         assert!(apply_line(&mut types, line).is_some(), "{line}");
     }
     for line in lines_of(WORDS) {

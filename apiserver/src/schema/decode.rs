@@ -52,7 +52,7 @@ fn check(value: &mut Value, node: &Node, place: &Place, surplus: &mut Surplus) -
             for (key, value) in map.iter_mut() {
                 // A key of a map is no field: errors name the map, paths name the key.
                 let inner = Place { path: format!("{}.{key}", place.path), ..place.clone() };
-                zero_text(value, item, place);
+                zero_value(value, item, place);
                 check(value, item, &inner, surplus)?;
             }
             Ok(())
@@ -61,7 +61,7 @@ fn check(value: &mut Value, node: &Node, place: &Place, surplus: &mut Surplus) -
             let Some(item) = &node.items else { return Ok(()) };
             for (index, value) in list.iter_mut().enumerate() {
                 let inner = Place { path: format!("{}[{index}]", place.path), ..place.clone() };
-                zero_text(value, item, place);
+                zero_value(value, item, place);
                 check(value, item, &inner, surplus)?;
             }
             Ok(())
@@ -81,17 +81,31 @@ fn check(value: &mut Value, node: &Node, place: &Place, surplus: &mut Surplus) -
             Err(wrong_type(value, node, place))
         }
         (Type::Number, Value::Number(_)) | (Type::IntOrString, Value::Number(_) | Value::String(_)) => Ok(()),
+        // A scalar has no fields.
+        (Type::String | Type::Integer | Type::Number | Type::Boolean, Value::Object(map))
+            if place.structure.is_empty() =>
+        {
+            surplus.unknown.extend(map.keys().map(|name| format!("{}.{name}", place.path)));
+            map.clear();
+            Ok(())
+        }
         // Types of custom resources are their validator's business too.
         _ if place.structure.is_empty() => Ok(()),
         _ => Err(wrong_type(value, node, place)),
     }
 }
 
-/// Go's types hold an empty text where a list or map of texts has null.
-fn zero_text(value: &mut Value, item: &Node, place: &Place) {
-    let text = matches!(item.format.as_str(), "" | "byte") && item.type_ == Type::String && !place.structure.is_empty();
-    if value.is_null() && text {
+/// Go's types hold what is nothing in them where a list or map has null: an empty text, an empty struct, no amount.
+fn zero_value(value: &mut Value, item: &Node, place: &Place) {
+    if !value.is_null() || place.structure.is_empty() {
+        return;
+    }
+    if item.is_quantity() {
+        *value = Value::from("0");
+    } else if item.type_ == Type::String && matches!(item.format.as_str(), "" | "byte") {
         *value = Value::from("");
+    } else if item.resolve().is_struct() {
+        *value = Value::Object(Map::new());
     }
 }
 
@@ -140,8 +154,17 @@ fn is_int32(number: &Number) -> bool {
 }
 
 fn wrong_type(value: &Value, node: &Node, place: &Place) -> String {
+    // Bytes may be a list of numbers.
+    let bytes = node.format == "byte" && node.type_ == Type::String;
+    if let (true, Value::Array(list)) = (bytes, value)
+        && let Some(first) = list.iter().find(|item| !item.is_number())
+    {
+        let node = Node { type_: Type::Integer, format: "uint8".into(), ..Node::default() };
+        return wrong_type(first, &node, place);
+    }
+    let whole = matches!(node.type_, Type::Integer | Type::IntOrString);
     let got = match value {
-        Value::Number(number) if matches!(node.type_, Type::Integer | Type::IntOrString) => format!("number {number}"),
+        Value::Number(number) if whole => format!("number {number}"),
         Value::Number(_) => "number".to_owned(),
         Value::String(_) => "string".to_owned(),
         Value::Bool(_) => "bool".to_owned(),
@@ -161,6 +184,9 @@ fn wrong_type(value: &Value, node: &Node, place: &Place) -> String {
 }
 
 fn go_type(node: &Node) -> String {
+    if !node.go_type.is_empty() {
+        return node.go_type.clone();
+    }
     let node = node.resolve();
     match node.type_ {
         Type::Object if node.is_struct() => format!("v1.{}", node.struct_name),
@@ -169,12 +195,13 @@ fn go_type(node: &Node) -> String {
             None => "map[string]interface {}".into(),
         },
         Type::Array => format!("[]{}", node.items.as_deref().map_or_else(|| "interface {}".into(), go_type)),
+        Type::String if node.format == "byte" => "[]uint8".into(),
         Type::String => "string".into(),
         Type::Boolean => "bool".into(),
         Type::Number => "float64".into(),
-        Type::Integer if node.format == "int32" => "int32".into(),
+        Type::Integer if !node.format.is_empty() => node.format.clone(),
         Type::Integer => "int64".into(),
-        Type::IntOrString => "intstr.IntOrString".into(),
+        Type::IntOrString => "int32".into(),
         Type::Any => "interface {}".into(),
     }
 }

@@ -61,6 +61,8 @@ pub struct Node {
     pub reference: Option<Arc<str>>,
     /// Name of the Go struct, for decoding errors; empty in custom resources.
     pub struct_name: String,
+    /// Name of the Go type of a field, for decoding errors, where it is not that of its JSON type.
+    pub go_type: String,
     /// JSON type.
     pub type_: Type,
     /// Named fields.
@@ -75,6 +77,8 @@ pub struct Node {
     pub list: ListType,
     /// Whether a map or object belongs to one applier as a whole.
     pub atomic: bool,
+    /// Whether this place shares an object that belongs to one applier elsewhere.
+    pub granular: bool,
     /// Merge key of strategic merge patch; empty for a list of scalars that is merged, none for one that is replaced.
     pub patch_key: Option<String>,
     /// Strategic merge with `$retainKeys`.
@@ -140,6 +144,6 @@ impl Node {
 
     /// Whether appliers share the object here as a whole.
     pub fn is_atomic(&self) -> bool {
-        self.atomic || self.resolve().atomic
+        self.atomic || (self.resolve().atomic && !self.granular)
     }
 }

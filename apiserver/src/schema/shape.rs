@@ -120,6 +120,8 @@ fn is_empty(value: &Value, field: &Node, parent: &Node, name: &str) -> bool {
     let kind = field.resolve();
     match value {
         Value::Null => kind.type_ != Type::Any || parent.fields.contains_key(name),
+        // An empty list of owners asks to forget them all.
+        Value::Array(list) if name == "managedFields" => list.is_empty() && !parent.fields.contains_key("finalizers"),
         Value::Array(list) => list.is_empty() && parent.is_struct() && field.zero != Some(Value::Null),
         Value::Object(map) => {
             map.is_empty() && parent.is_struct() && kind.type_ == Type::Object && kind.additional.is_some()

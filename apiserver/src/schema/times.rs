@@ -6,7 +6,7 @@ use jiff::Timestamp;
 pub fn time_error(text: &str, micro: bool) -> Option<String> {
     let layout = if micro { "2006-01-02T15:04:05.000000Z07:00" } else { "2006-01-02T15:04:05Z07:00" };
     let wrong = |rest: &str, want: &str| {
-        Some(format!("parsing time {text:?} as {layout:?}: cannot parse {rest:?} as {want:?}"))
+        Some(format!("parsing time {} as {layout:?}: cannot parse {} as {want:?}", quoted(text), quoted(rest)))
     };
     let mut rest = text;
     for (element, width) in [
@@ -48,7 +48,7 @@ pub fn time_error(text: &str, micro: bool) -> Option<String> {
             && rest[4..].parse::<u8>().is_ok());
     if !zone {
         return match rest.strip_prefix('Z') {
-            Some(extra) => Some(format!("parsing time {text:?}: extra text: {extra:?}")),
+            Some(extra) => Some(format!("parsing time {}: extra text: {}", quoted(text), quoted(extra))),
             None => wrong(rest, "Z07:00"),
         };
     }
@@ -68,6 +68,20 @@ pub fn time_error(text: &str, micro: bool) -> Option<String> {
         "day"
     };
     Some(format!("parsing time {text:?}: {what} out of range"))
+}
+
+/// A text as errors about times show it: bytes beyond ASCII, and control characters, by their numbers.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => out.extend(['\\', char::from(byte)]),
+            b' '..=b'~' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+    out.push('"');
+    out
 }
 
 /// The time in the form in which it is kept: whole seconds, or six digits.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, USER_AGENT};
+use http::header::{CONTENT_TYPE, USER_AGENT, WARNING};
 use http::{HeaderMap, HeaderValue, Method, Response};
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -53,7 +53,13 @@ impl ApiServer {
         let warning = crate::kinds::standing_warning(&call.resource).filter(|_| known).map(str::to_owned);
         let mut answer = self.serve(method, call, headers).unwrap_or_else(|failure| self.failed(&failure));
         if let Some(warning) = warning {
+            // What is always said is said first.
+            let others: Vec<HeaderValue> = answer.headers().get_all(WARNING).iter().cloned().collect();
+            answer.headers_mut().remove(WARNING);
             warn(&mut answer, &warning);
+            for other in others {
+                answer.headers_mut().append(WARNING, other);
+            }
         }
         Ok(answer)
     }
@@ -65,6 +71,7 @@ impl ApiServer {
         if call.target.watch && *method != Method::GET || watching && !call.resource.allows("watch") {
             return Err(Failure::method_not_allowed());
         }
+        let listing = *method == Method::GET && collection && !watching;
         let wanted = negotiate(headers, |form| match form {
             Form::Object | Form::Partial(_) | Form::PartialList(_) => true,
             // What can only be created is an act, and has no table.
@@ -73,12 +80,16 @@ impl ApiServer {
             }
             Form::Discovery => false,
         });
-        let wanted =
-            wanted.map_err(
-                |failure| {
-                    if watching { unacceptable(!failure.message.starts_with("406"), true) } else { failure }
-                },
-            )?;
+        let wanted = wanted.map_err(|failure| {
+            let known = !failure.message.starts_with("406");
+            match (watching, listing) {
+                (true, _) => unacceptable(known, true),
+                (_, true) if !known => unacceptable(false, true),
+                // What is to be listed is read before the form in which it is wanted.
+                (_, true) if call.resource.allows("list") => read::list_options(&call, false).err().unwrap_or(failure),
+                _ => failure,
+            }
+        })?;
         if watching && wanted.yaml {
             return Err(unacceptable(true, true));
         }

@@ -31,6 +31,7 @@ pub fn create(state: &mut State, call: &Call) -> Outcome<Written> {
     let decoded = read_object(&call.body, &call.media_type, &call.resource, &call.resource.kind, options.validation)?;
     let mut object = decoded.object;
     let mut warnings = decoded.warnings;
+    warnings.extend(dedup_owners(&mut object));
     let made = (|| {
         adopt_namespace(&mut object, call)?;
         let terms = Terms { dry_run: options.dry_run, bare: kinds::is_bare(&call.resource, &object) };
@@ -43,6 +44,25 @@ pub fn create(state: &mut State, call: &Call) -> Outcome<Written> {
     let stored = made.map_err(|failure| failure.after(&warnings))?;
     warnings.extend(kinds::warnings(&call.resource, &stored, None));
     Ok(Written { code: 201, object: stored, warnings })
+}
+
+/// An owner that is named several times is kept once, with a warning.
+pub fn dedup_owners(object: &mut Value) -> Option<String> {
+    let owners = object["metadata"].get_mut("ownerReferences")?.as_array_mut()?;
+    let (mut kept, mut twice): (Vec<Value>, Vec<String>) = (Vec::new(), Vec::new());
+    for owner in owners.drain(..) {
+        match kept.contains(&owner) {
+            false => kept.push(owner),
+            true => twice.push(owner["uid"].as_str().unwrap_or_default().to_owned()),
+        }
+    }
+    *owners = kept;
+    twice.sort();
+    twice.dedup();
+    (!twice.is_empty()).then(|| {
+        let what = ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed";
+        format!("{what}: {}", twice.join(", "))
+    })
 }
 
 /// What only the server says of a new object.
@@ -74,6 +94,14 @@ pub fn finish(object: &mut Value, call: &Call) {
         }
         Some(_) => {
             go_numbers(object);
+            // What is empty is not there; an empty list of owners is no wish to forget them.
+            if let Some(metadata) = object["metadata"].as_object_mut() {
+                metadata.retain(|_, value| match value {
+                    Value::Array(list) => !list.is_empty(),
+                    Value::Object(map) => !map.is_empty(),
+                    _ => true,
+                });
+            }
             shape::drop_nulls(object, &call.resource.schema);
             shape::default(object, &call.resource.schema);
         }
@@ -123,6 +151,7 @@ pub fn insert(state: &mut State, call: &Call, mut object: Value, terms: Terms) -
         return Err(Failure::forbidden(&resource.group, &resource.plural, meta(&object, "name"), why));
     }
     let revision = meta(&object, "resourceVersion").to_owned();
+    let named = !meta(&object, "name").is_empty();
     admission::create(state, call, &mut object)?;
     identify(state, call, &mut object);
     kinds::prepare_create(resource, &mut object, bare);
@@ -132,13 +161,17 @@ pub fn insert(state: &mut State, call: &Call, mut object: Value, terms: Terms) -
         let group = kinds::group_in_errors(resource);
         return Err(Failure::invalid(group, &resource.kind, meta(&object, "name"), &errors));
     }
-    let generated = object["metadata"]["generateName"].is_string() && call.target.name.is_empty();
+    let prefixed = !meta(&object, "generateName").is_empty() && call.target.name.is_empty();
+    let generated = prefixed && !named;
     for attempt in 1.. {
         let key = State::key(resource, meta(&object, "namespace"), meta(&object, "name"));
         let Some(existing) = state.store.get(&key) else { break };
         if !generated || attempt == NAME_ATTEMPTS {
             let terminating = existing["metadata"]["deletionTimestamp"].is_string();
             let name = meta(&object, "name");
+            if prefixed {
+                return Err(Failure::no_name(&resource.group, &resource.plural, name));
+            }
             return Err(Failure::already_exists(&resource.group, &resource.plural, name, terminating));
         }
         object["metadata"]["name"] = json!(state.chance.name(meta(&object, "generateName")));
@@ -146,11 +179,12 @@ pub fn insert(state: &mut State, call: &Call, mut object: Value, terms: Terms) -
     if !matches!(revision.as_str(), "" | "0") {
         return Err(Failure::plain("resourceVersion should not be set on objects to be created"));
     }
+    let key = State::key(resource, meta(&object, "namespace"), meta(&object, "name"));
+    let object = kinds::to_storage(object, resource);
     if dry_run {
         return Ok(in_version(&object, resource));
     }
-    let key = State::key(resource, meta(&object, "namespace"), meta(&object, "name"));
-    let stored = state.put(key, kinds::to_storage(object, resource))?;
+    let stored = state.put(key, object)?;
     Ok(in_version(&stored, resource))
 }
 

@@ -11,7 +11,7 @@ use crate::admission;
 use crate::body::{json_error, parse_json, parse_yaml, protobuf, type_meta_error, unsupported_body};
 use crate::failure::{Failure, FieldError, Outcome};
 use crate::kinds::{self, definition};
-use crate::request::{Query, WriteOptions};
+use crate::request::Query;
 use crate::schema::builtin::types;
 use crate::schema::decode::decode;
 use crate::state::State;
@@ -68,14 +68,14 @@ fn delete_by(state: &mut State, call: &Call, options: &Options) -> Outcome<Value
 
 /// Deletes everything selected; answers the list of what it was.
 pub fn delete_collection(state: &mut State, call: &Call) -> Outcome<Value> {
-    let options = read_options(call)?;
     let page = page(state, call)?;
+    let options = read_options(call)?;
     let mut answers = Vec::new();
     for live in page.items.iter().map(|stored| state.store.tree(stored)).collect::<Vec<_>>() {
         check_preconditions(call, &options, &live)?;
-        let (object, gone) = mark_or_remove(state, call, &live, &options)?;
-        // What is gone is listed as it was.
-        answers.push(in_version(if gone { &live } else { &object }, &call.resource));
+        mark_or_remove(state, call, &live, &options)?;
+        // All is listed as it was, also what something holds.
+        answers.push(in_version(&live, &call.resource));
     }
     Ok(list_body(&call.resource, answers, page.revision, page.more, page.remaining))
 }
@@ -109,7 +109,11 @@ fn read_options(call: &Call) -> Outcome<Options> {
 fn options_of(call: &Call, body: &Value) -> Outcome<Options> {
     // Options in the body are all there are.
     let query = if call.body.is_empty() { call.query.clone() } else { Query::default() };
-    let dry = WriteOptions::parse(&query, OPTIONS, &call.user_agent)?.dry_run;
+    let dry = query.all("dryRun");
+    if dry.iter().any(|value| *value != "All") {
+        return Err(Failure::invalid_options(OPTIONS, FieldError::not_supported("dryRun", &json!(dry), &["All"])));
+    }
+    let dry = !dry.is_empty();
     let query_or = |name: &str| match query.get(name) {
         "" => body[name].as_str().map(str::to_owned),
         text => Some(text.to_owned()),

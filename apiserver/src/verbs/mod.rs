@@ -100,11 +100,17 @@ pub struct Selection {
 impl Selection {
     /// Reads both selectors and refuses fields that the resource does not select by.
     pub fn parse(query: &Query, resource: &Resource) -> Outcome<Self> {
-        let labels = LabelSelector::parse(query.get("labelSelector")).map_err(Failure::bad_request)?;
-        let fields = FieldSelector::parse(query.get("fieldSelector")).map_err(Failure::bad_request)?;
-        for term in fields.terms() {
+        let selection = Self::read(query)?;
+        for term in selection.fields.terms() {
             check_field(&term.path, resource)?;
         }
+        Ok(selection)
+    }
+
+    /// Reads both selectors, whatever fields there are.
+    pub fn read(query: &Query) -> Outcome<Self> {
+        let labels = LabelSelector::parse(query.get("labelSelector")).map_err(Failure::bad_request)?;
+        let fields = FieldSelector::parse(query.get("fieldSelector")).map_err(Failure::bad_request)?;
         Ok(Self { labels, fields })
     }
 

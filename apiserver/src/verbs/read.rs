@@ -69,6 +69,20 @@ fn option_errors(query: &Query, watch: bool) -> Vec<FieldError> {
     errors
 }
 
+/// The options of a list or watch as far as they can be judged before anything is looked up, in the order in which the real server
+/// reads them: numbers, selectors, what does not go together, and what the kind can be selected by. What it selects, and
+/// how many.
+pub fn list_options(call: &Call, watch: bool) -> Outcome<(Selection, Option<i64>)> {
+    call.query.number("timeoutSeconds")?;
+    let limit = call.query.number("limit")?;
+    Selection::read(&call.query)?;
+    let errors = option_errors(&call.query, watch);
+    if !errors.is_empty() {
+        return Err(Failure::invalid("meta.k8s.io", "ListOptions", "", &errors));
+    }
+    Ok((Selection::parse(&call.query, &call.resource)?, limit))
+}
+
 /// The revision that a list or watch asks for, checked as the real server does; nothing if none is given.
 pub fn asked_revision(query: &Query, watch: bool) -> Outcome<Option<u64>> {
     let text = query.get("resourceVersion");
@@ -168,18 +182,17 @@ pub fn list(state: &State, call: &Call) -> Outcome<Value> {
 /// The objects of a collection, or of a page of it.
 pub fn page(state: &State, call: &Call) -> Outcome<Page> {
     let namespace = call.namespace();
-    let selection = Selection::parse(&call.query, &call.resource)?;
-    let asked = asked_revision(&call.query, false)?;
-    // What is answered from memory, whatever its age, comes whole.
-    let limit = call.query.number("limit")?.filter(|limit| *limit > 0 && asked != Some(0));
-    call.query.number("timeoutSeconds")?;
+    let (selection, limit) = list_options(call, false)?;
     let token = match call.query.get("continue") {
         "" => None,
         text => Some(read_token(text)?),
     };
-    if token.is_some() && asked.is_some_and(|revision| revision != 0) {
+    if token.is_some() && !matches!(call.query.get("resourceVersion"), "" | "0") {
         return Err(Failure::bad_request("specifying resource version is not allowed when using continue"));
     }
+    let asked = asked_revision(&call.query, false)?;
+    // What is answered from memory, whatever its age, comes whole.
+    let limit = limit.filter(|limit| *limit > 0 && asked != Some(0));
     let exact = match (&token, asked) {
         (Some(token), _) if token.revision > 0 => Some(token.revision as u64),
         (None, Some(revision)) if call.query.get("resourceVersionMatch") == "Exact" => Some(revision),

@@ -2,12 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::patch::{change, misfit};
-use super::update::{check_names, replace};
+use super::patch::{change, key_of, misfit, read_config, read_options};
+use super::update::{check_named, check_names, replace};
 use super::{Call, Written, in_version, meta};
 use crate::body::{check_fields, read_object};
 use crate::failure::{Failure, FieldError, Outcome};
-use crate::fields::managed::is_owned;
+use crate::fields::managed::{self, is_owned};
+use crate::fields::typed;
 use crate::registry::Resource;
 use crate::request::WriteOptions;
 use crate::schema::builtin;
@@ -90,6 +91,7 @@ pub fn update(state: &mut State, call: &Call) -> Outcome<Written> {
         }
         failure
     })?;
+    check_named(&decoded.object, call)?;
     write(state, call, decoded.object, &options, decoded.warnings)
 }
 
@@ -103,17 +105,48 @@ pub fn patch(state: &mut State, call: &Call) -> Outcome<Written> {
                 "failed to create manager for existing fields: failed to convert live object (/; autoscaling/v1, Kind=Scale) to proper version: request to convert CR to an invalid group/version: autoscaling/v1",
             ));
         }
-        "application/apply-patch+yaml" => return Err(Failure::unsupported("server-side apply of scale")),
+        "application/apply-patch+yaml" => return apply(state, call),
         "application/strategic-merge-patch+json" => return Err(super::patch::no_strategic_merge()),
         _ => return Err(Failure::unsupported_media("415: Unsupported Media Type", true)),
     }
-    let options = WriteOptions::parse(&call.query, "PatchOptions", &call.user_agent)?;
+    let options = read_options(call, false)?;
     let mut scale = get(state, call)?;
     change(&mut scale, call, &kind().schema)?;
+    check_named(&scale, call)?;
     let before = scale.clone();
     let warnings = check_fields(&mut scale, Vec::new(), kind(), "Scale", options.validation)
         .map_err(|failure| misfit(&before, call, &failure))?;
     write(state, call, scale, &options, warnings)
+}
+
+/// Server-side apply: who owns the replicas of the object owns those of its scale, and the other way about.
+fn apply(state: &mut State, call: &Call) -> Outcome<Written> {
+    let options = read_options(call, true)?;
+    let mut config = read_config(call, kind())?;
+    let live = state.read(&call.resource, call.namespace(), &call.target.name)?;
+    let mut object = in_version(&live, &call.resource);
+    let field: Vec<String> = ["f:spec", "f:replicas"].map(str::to_owned).into();
+    let mut scale = show(&object, call);
+    managed::seen_as(&object, &field, &field, &kind().api_version()).store(&mut scale);
+    if let Err(error) = typed::validate(&config, &kind().schema) {
+        let key = key_of(&config, kind());
+        return Err(Failure::plain(format!("failed to create typed patch object ({key}): {error}")));
+    }
+    check_names(&mut config, call)?;
+    let mut booked = call.write(&options, true, state.now());
+    booked.manager.api_version = kind().api_version();
+    booked.node = &kind().schema;
+    booked.reset = &[];
+    let mut merged = managed::apply(&scale, &config, &booked, options.force)?;
+    let warnings = check_fields(&mut merged, Vec::new(), kind(), "Scale", options.validation)?;
+    let replicas = merged["spec"]["replicas"].as_i64().unwrap_or(0);
+    if replicas < 0 {
+        return Err(negative(call, replicas));
+    }
+    object["spec"]["replicas"] = json!(replicas);
+    managed::carry_back(&mut object, &merged, &field, &call.resource.api_version());
+    let stored = replace(state, call, &live, object, None, options.dry_run)?;
+    Ok(Written { code: 200, object: show(&stored, call), warnings })
 }
 
 fn write(

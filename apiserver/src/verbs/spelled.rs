@@ -1,29 +1,11 @@
 //! A patched object as text, as the real server shows it when it does not fit: what the patch has touched comes by
-//! name, and the rest of the metadata in the order of the Go types.
+//! name, and the rest in the order of the Go types.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-const METADATA: &[&str] = &[
-    "name",
-    "generateName",
-    "namespace",
-    "selfLink",
-    "uid",
-    "resourceVersion",
-    "generation",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "labels",
-    "annotations",
-    "ownerReferences",
-    "finalizers",
-    "managedFields",
-];
-const MANAGED: &[&str] = &["manager", "operation", "apiVersion", "time", "fieldsType", "fieldsV1", "subresource"];
-const OWNER: &[&str] = &["apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion"];
+use crate::body::order;
 
 /// The text of `object` after `patch`, which is a list of operations or a merge patch.
 pub(super) fn spelled(object: &Value, patch: &Value) -> String {
@@ -36,7 +18,7 @@ pub(super) fn spelled(object: &Value, patch: &Value) -> String {
         }),
         patch => touch_objects(patch, "", &mut touched),
     }
-    text(object, "", &touched)
+    text(object, "", order::type_of(object), &touched)
 }
 
 fn touch_parents(path: &str, touched: &mut BTreeSet<String>) {
@@ -57,26 +39,25 @@ fn pointer(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
-fn text(value: &Value, path: &str, touched: &BTreeSet<String>) -> String {
+fn text(value: &Value, path: &str, of: &str, touched: &BTreeSet<String>) -> String {
     match value {
         Value::Object(map) => {
-            let order: &[&str] = match path {
-                path if touched.contains(path) => &[],
-                "/metadata" => METADATA,
-                path if path.starts_with("/metadata/managedFields/") && path.matches('/').count() == 3 => MANAGED,
-                path if path.starts_with("/metadata/ownerReferences/") && path.matches('/').count() == 3 => OWNER,
-                _ => &[],
-            };
+            let fields = order::fields_of(of);
+            let place = |name: &str| fields.iter().position(|(field, _)| *field == name);
             let mut names: Vec<&String> = map.keys().collect();
-            names.sort_by_key(|name| order.iter().position(|known| known == name));
+            if !touched.contains(path) {
+                names.sort_by_key(|name| place(name).unwrap_or(usize::MAX));
+            }
             let pairs = names.into_iter().map(|name| {
                 let below = format!("{path}/{}", pointer(name));
-                format!("{}:{}", Value::from(name.as_str()), text(&map[name], &below, touched))
+                let of = place(name).map_or("", |at| fields[at].1);
+                format!("{}:{}", Value::from(name.as_str()), text(&map[name], &below, of, touched))
             });
             format!("{{{}}}", pairs.collect::<Vec<_>>().join(","))
         }
         Value::Array(list) => {
-            let items = list.iter().enumerate().map(|(index, item)| text(item, &format!("{path}/{index}"), touched));
+            let items =
+                list.iter().enumerate().map(|(index, item)| text(item, &format!("{path}/{index}"), of, touched));
             format!("[{}]", items.collect::<Vec<_>>().join(","))
         }
         other => other.to_string(),
@@ -91,12 +72,14 @@ mod tests {
 
     #[test]
     fn untouched_metadata_has_the_order_of_its_type() {
-        let object = json!({"metadata": {"uid": "u", "name": "n", "labels": {"b": "1", "a": "2"}}, "data": {"x": 5}});
+        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"x": 5},
+            "metadata": {"uid": "u", "name": "n", "labels": {"b": "1", "a": "2"}}});
         let patch = json!({"data": {"x": 5}});
-        let expected = r#"{"data":{"x":5},"metadata":{"name":"n","uid":"u","labels":{"a":"2","b":"1"}}}"#;
+        let begin = r#"{"apiVersion":"v1","data":{"x":5},"kind":"ConfigMap","metadata":"#;
+        let expected = format!(r#"{begin}{{"name":"n","uid":"u","labels":{{"a":"2","b":"1"}}}}}}"#);
         assert_eq!(spelled(&object, &patch), expected);
         let patch = json!([{"op": "add", "path": "/metadata/labels/c", "value": 1}]);
-        let expected = r#"{"data":{"x":5},"metadata":{"labels":{"a":"2","b":"1"},"name":"n","uid":"u"}}"#;
+        let expected = format!(r#"{begin}{{"labels":{{"a":"2","b":"1"}},"name":"n","uid":"u"}}}}"#);
         assert_eq!(spelled(&object, &patch), expected);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::create::{Terms, finish, insert, zero};
+use super::create::{Terms, dedup_owners, finish, insert, zero};
 use super::{Call, Written, in_version, meta, parse_revision, same};
 use crate::admission;
 use crate::body::read_object;
@@ -18,8 +18,9 @@ use crate::state::State;
 pub fn update(state: &mut State, call: &Call) -> Outcome<Written> {
     let options = WriteOptions::parse(&call.query, "UpdateOptions", &call.user_agent)?;
     let decoded = read_object(&call.body, &call.media_type, &call.resource, &call.resource.kind, options.validation)?;
-    let mut warnings = decoded.warnings;
-    let written = update_to(state, call, decoded.object, &options).map_err(|failure| failure.after(&warnings))?;
+    let (mut object, mut warnings) = (decoded.object, decoded.warnings);
+    warnings.extend(dedup_owners(&mut object));
+    let written = update_to(state, call, object, &options).map_err(|failure| failure.after(&warnings))?;
     warnings.extend(written.warnings);
     Ok(Written { warnings, ..written })
 }
@@ -38,17 +39,13 @@ fn update_to(state: &mut State, call: &Call, mut object: Value, options: &WriteO
         }
         Err(missing) => return Err(missing),
     };
-    if kinds::requires_revision(&call.resource) && meta(&object, "resourceVersion").is_empty() {
-        let error = FieldError::invalid("metadata.resourceVersion", &json!(0), "must be specified for an update");
-        return Err(Failure::invalid(&call.resource.group, &call.resource.plural, &call.target.name, &[error]));
-    }
     let stored = replace(state, call, &live, object, Some(options), options.dry_run)?;
     let warnings = kinds::warnings(&call.resource, &stored, Some(&live));
     Ok(Written { code: 200, object: stored, warnings })
 }
 
 /// A replacement says whose it is.
-fn check_named(object: &Value, call: &Call) -> Outcome<()> {
+pub fn check_named(object: &Value, call: &Call) -> Outcome<()> {
     if !meta(object, "name").is_empty() {
         return Ok(());
     }
@@ -78,6 +75,8 @@ pub fn check_names(object: &mut Value, call: &Call) -> Outcome<()> {
             return Err(Failure::bad_request(message));
         }
         object["metadata"]["namespace"] = json!(call.target.namespace);
+    } else if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.remove("namespace");
     }
     Ok(())
 }
@@ -94,6 +93,7 @@ pub fn replace(
     let resource = &call.resource;
     let current = in_version(live, resource);
     check_preconditions(call, &current, &object, call.media_type.contains("patch"))?;
+    let fixed = kinds::rounds::deletion_errors(resource, &call.target.subresource, &object, &current);
     restore(&current, &mut object);
     if let Some(options) = booked {
         let patched = call.media_type.contains("patch");
@@ -110,7 +110,7 @@ pub fn replace(
     if call.target.subresource.is_empty() {
         kinds::allocate(state, resource, &mut object, Some(&current), dry_run)?;
     }
-    let errors = kinds::validate(resource, &call.target.subresource, &object, Some(&current));
+    let errors = [fixed, kinds::validate(resource, &call.target.subresource, &object, Some(&current))].concat();
     if !errors.is_empty() {
         return Err(Failure::invalid(kinds::group_in_errors(resource), &resource.kind, &call.target.name, &errors));
     }
@@ -149,15 +149,22 @@ pub fn ready_to_go(object: &Value) -> bool {
 }
 
 fn check_preconditions(call: &Call, current: &Value, object: &Value, patch: bool) -> Outcome<()> {
+    let (uid, own) = (meta(object, "uid"), meta(current, "uid"));
+    let other = !uid.is_empty() && uid != own;
     let revision = meta(object, "resourceVersion");
-    if !revision.is_empty() {
+    // Of a replacement the uid is looked at first.
+    if !revision.is_empty() && (patch || !other) {
         parse_revision(revision).map_err(Failure::plain)?;
         if revision != meta(current, "resourceVersion") && revision != "0" {
             return Err(call.modified());
         }
     }
-    let (uid, own) = (meta(object, "uid"), meta(current, "uid"));
-    if uid.is_empty() || uid == own {
+    if !other {
+        let resource = &call.resource;
+        if matches!(revision, "" | "0") && kinds::requires_revision(resource) {
+            let error = FieldError::invalid("metadata.resourceVersion", &json!(0), "must be specified for an update");
+            return Err(Failure::invalid(&resource.group, &resource.plural, &call.target.name, &[error]));
+        }
         return Ok(());
     }
     let resource = &call.resource;
@@ -186,10 +193,12 @@ pub(super) fn same_identity(call: &Call, wanted: &Value, live: &Value) -> Outcom
 
 fn unmet(call: &Call, what: &str, wanted: &str, own: &str) -> Failure {
     let resource = &call.resource;
-    let group = if resource.group.is_empty() { String::new() } else { format!("{}/", resource.group) };
+    // Who only tries does not get to the registry.
+    let root = if call.query.get("dryRun").is_empty() { "/registry" } else { "" };
+    let place = kinds::place(resource);
     let key = match call.namespace() {
-        "" => format!("/registry/{group}{}/{}", resource.plural, call.target.name),
-        namespace => format!("/registry/{group}{}/{namespace}/{}", resource.plural, call.target.name),
+        "" => format!("{root}/{place}/{}", call.target.name),
+        namespace => format!("{root}/{place}/{namespace}/{}", call.target.name),
     };
     let why = format!(
         "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: \
@@ -209,7 +218,6 @@ fn restore(current: &Value, object: &mut Value) {
             None => metadata.remove(name),
         };
     }
-    metadata.remove("selfLink");
 }
 
 /// `PUT namespaces/NAME/finalize`: only the finalizers of the spec change; the last one gone ends the namespace.

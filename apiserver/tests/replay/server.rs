@@ -55,9 +55,19 @@ impl Server {
     pub(crate) async fn handle(&self, request: Request<Full<Bytes>>) -> Response<Body> {
         match self {
             Self::Ours(server) => server.handle(request).await,
-            Self::Other(other) => other.ask(request).await.unwrap(),
+            Self::Other(other) => match other.ask(request).await {
+                Ok(answer) => answer,
+                // A server that breaks the connection has not answered; no code means that.
+                Err(_) => broken(),
+            },
         }
     }
+}
+
+/// Stands for the answer that never came.
+fn broken() -> Response<Body> {
+    let body = Full::from("the connection was broken").boxed_unsync();
+    Response::builder().status(599).body(body).unwrap()
 }
 
 impl Other {
