@@ -134,8 +134,6 @@ pub struct WriteOptions {
     pub validation: Validation,
     /// Who owns what the write sets.
     pub manager: String,
-    /// `fieldManager` as given.
-    pub explicit_manager: bool,
     /// Take over from other appliers.
     pub force: bool,
 }
@@ -179,7 +177,6 @@ impl WriteOptions {
             dry_run: !dry.is_empty(),
             validation,
             manager: manager.chars().take(128).collect(),
-            explicit_manager: !explicit.is_empty(),
             force: query.flag("force"),
         })
     }
