@@ -76,6 +76,18 @@ pub(super) fn namespace(object: &Value) -> Vec<FieldError> {
     errors
 }
 
+/// A namespace ends when it is deleted, and not before.
+pub(super) fn namespace_status(object: &Value) -> Vec<FieldError> {
+    let phase = &object["status"]["phase"];
+    let (deleted, shown) = (object["metadata"]["deletionTimestamp"].is_string(), phase.as_str().unwrap_or_default());
+    let (wanted, state) = if deleted { ("Terminating", "not empty") } else { ("Active", "empty") };
+    if shown == wanted {
+        return Vec::new();
+    }
+    let detail = format!("may only be '{wanted}' if `deletionTimestamp` is {state}");
+    vec![FieldError::invalid("status.Phase", &Value::from(shown), &detail)]
+}
+
 /// A NetworkPolicy.
 pub(super) fn network_policy(object: &Value) -> Vec<FieldError> {
     let spec = &object["spec"];

@@ -9,6 +9,7 @@ use crate::failure::FieldError;
 
 const AMOUNTS: [&str; 5] = ["min", "max", "default", "defaultRequest", "maxLimitRequestRatio"];
 const NOT_FOR_PODS: &str = "may not be specified when `type` is 'Pod'";
+const TYPES: [&str; 3] = ["Pod", "Container", CLAIMS];
 const CLAIMS: &str = "PersistentVolumeClaim";
 
 /// What a container gets is the most it may have, if nothing else is said; and it asks for what it gets, or for the least.
@@ -44,6 +45,11 @@ pub(super) fn validate(object: &Value) -> Vec<FieldError> {
         let kind = limit["type"].as_str().unwrap_or_default();
         if kind.is_empty() {
             errors.push(FieldError::required(format!("{field}.type"), ""));
+        }
+        // A type of one's own has a domain in its name.
+        if !kind.is_empty() && !TYPES.contains(&kind) && !kind.contains('/') {
+            let detail = "must be a standard limit type or fully qualified";
+            errors.push(FieldError::invalid(format!("{field}.type"), &limit["type"], detail));
         }
         if !types.insert(kind) {
             errors.push(FieldError::duplicate(format!("{field}.type"), &limit["type"]));

@@ -10,46 +10,36 @@ use crate::failure::FieldError;
 const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 const SOURCES: &[&str] = &[
-    "hostPath",
     "emptyDir",
+    "hostPath",
+    "gitRepo",
     "gcePersistentDisk",
     "awsElasticBlockStore",
-    "gitRepo",
     "secret",
     "nfs",
     "iscsi",
     "glusterfs",
+    "flocker",
     "persistentVolumeClaim",
     "rbd",
-    "flexVolume",
     "cinder",
     "cephfs",
-    "flocker",
+    "quobyte",
     "downwardAPI",
     "fc",
-    "azureFile",
+    "flexVolume",
     "configMap",
+    "azureFile",
     "vsphereVolume",
-    "quobyte",
-    "azureDisk",
     "photonPersistentDisk",
-    "projected",
     "portworxVolume",
-    "scaleIO",
+    "azureDisk",
     "storageos",
+    "projected",
+    "scaleIO",
     "csi",
     "ephemeral",
     "image",
-];
-/// Labels of nodes that have others in their place.
-const DEPRECATED_LABELS: [(&str, &str); 4] = [
-    ("beta.kubernetes.io/arch", "deprecated since v1.14; use \"kubernetes.io/arch\" instead"),
-    ("beta.kubernetes.io/os", "deprecated since v1.14; use \"kubernetes.io/os\" instead"),
-    (
-        "failure-domain.beta.kubernetes.io/region",
-        "deprecated since v1.17; use \"topology.kubernetes.io/region\" instead",
-    ),
-    ("failure-domain.beta.kubernetes.io/zone", "deprecated since v1.17; use \"topology.kubernetes.io/zone\" instead"),
 ];
 /// The real server adds the difference of its own form of both specs.
 const FIXED: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
@@ -165,66 +155,6 @@ fn image_errors(spec: &Value, path: &str) -> Vec<FieldError> {
     errors
 }
 
-/// What is allowed and hardly meant.
-pub(super) fn warnings(spec: &Value, path: &str) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for kind in ["initContainers", "containers"] {
-        for (index, container) in list(spec, kind) {
-            let at = format!("{path}.{kind}[{index}]");
-            let mut seen = BTreeSet::new();
-            for (number, variable) in list(container, "env") {
-                let name = text(variable, "name");
-                if !seen.insert(name) {
-                    let hides = format!("hides previous definition of {name:?}, which may be dropped when using apply");
-                    warnings.push(format!("{at}.env[{number}]: {hides}"));
-                }
-            }
-        }
-    }
-    for (index, container) in list(spec, "containers") {
-        let at = format!("{path}.containers[{index}]");
-        let mut seen: Vec<(usize, &Value)> = Vec::new();
-        for (number, port) in list(container, "ports") {
-            let same = |other: &&(usize, &Value)| {
-                ["containerPort", "protocol", "hostPort", "hostIP"].iter().all(|name| other.1[*name] == port[*name])
-            };
-            if let Some((first, _)) = seen.iter().find(same) {
-                warnings.push(format!("{at}.ports[{number}]: duplicate port definition with {at}.ports[{first}]"));
-            }
-            seen.push((number, port));
-        }
-    }
-    warnings.extend(spec_warnings(spec, path));
-    warnings
-}
-
-/// What is odd about a pod besides its containers.
-fn spec_warnings(spec: &Value, path: &str) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for (old, new) in DEPRECATED_LABELS {
-        if spec["nodeSelector"].get(old).is_some() {
-            warnings.push(format!("{path}.nodeSelector[{old}]: {new}"));
-        }
-    }
-    for (index, constraint) in list(spec, "topologySpreadConstraints") {
-        if constraint["labelSelector"].is_null() {
-            let at = format!("{path}.topologySpreadConstraints[{index}].labelSelector");
-            warnings.push(format!("{at}: a null labelSelector results in matching no pod"));
-        }
-    }
-    warnings.extend(pod_rules::affinity_warnings(&spec["affinity"], &format!("{path}.affinity")));
-    for (index, secret) in list(spec, "imagePullSecrets") {
-        if text(secret, "name").is_empty() {
-            warnings.push(format!("{path}.imagePullSecrets[{index}].name: invalid empty name \"\""));
-        }
-    }
-    if spec["terminationGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds < 0) {
-        let detail = "must be >= 0; negative values are invalid and will be treated as 1";
-        warnings.push(format!("{path}.terminationGracePeriodSeconds: {detail}"));
-    }
-    warnings
-}
-
 /// Everything about a pod's `spec`.
 pub(super) fn spec_errors(spec: &Value, path: &str) -> Vec<FieldError> {
     let at = |name: &str| format!("{path}.{name}");
@@ -284,7 +214,15 @@ fn volume_errors(spec: &Value, path: &str) -> Vec<FieldError> {
         match sources[..] {
             [] => own.push(FieldError::required(&*at, "must specify a volume type")),
             [source] => own.extend(source_errors(&volume[source], source, &format!("{at}.{source}"))),
+            // The real server does not judge what stands beside an image.
+            [.., "image"] => {}
             [_, ref others @ ..] => own.extend(others.iter().map(|source| {
+                // Two fields go by other names there.
+                let source = match *source {
+                    "cephfs" => "cephFS",
+                    "downwardAPI" => "downwarAPI",
+                    source => source,
+                };
                 FieldError::forbidden(format!("{at}.{source}"), "may not specify more than 1 volume type")
             })),
         }
@@ -316,11 +254,29 @@ pub(super) fn source_errors(source: &Value, kind: &str, path: &str) -> Vec<Field
             }
             errors
         }
+        "projected" => projected_errors(source, path),
         "configMap" => required("name"),
         "secret" => required("secretName"),
         "persistentVolumeClaim" => required("claimName"),
         _ => Vec::new(),
     }
+}
+
+/// Files of several sources may not have one name.
+fn projected_errors(volume: &Value, path: &str) -> Vec<FieldError> {
+    let mut seen = BTreeSet::new();
+    let mut errors = Vec::new();
+    for (_, source) in list(volume, "sources") {
+        for (kind, named) in [("secret", true), ("configMap", true), ("downwardAPI", false)] {
+            for (_, item) in list(&source[kind], "items") {
+                if !seen.insert(text(item, "path")) {
+                    let shown = if named { &source[kind]["name"] } else { &item["path"] };
+                    errors.push(FieldError::invalid(path, shown, "conflicting duplicate paths"));
+                }
+            }
+        }
+    }
+    errors
 }
 
 fn containers_errors(spec: &Value, path: &str, volumes: &BTreeSet<&str>) -> Vec<FieldError> {

@@ -6,6 +6,18 @@ use super::names;
 use super::pods::{not_negative, template_errors};
 use crate::failure::FieldError;
 
+const SET_FIXED: &str = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
+/// What may change of a StatefulSet.
+const SET_CHANGES: [&str; 7] = [
+    "replicas",
+    "ordinals",
+    "template",
+    "updateStrategy",
+    "revisionHistoryLimit",
+    "persistentVolumeClaimRetentionPolicy",
+    "minReadySeconds",
+];
+
 /// Errors of a workload, and of the change of one.
 pub(super) fn validate(plural: &str, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let spec = &object["spec"];
@@ -17,16 +29,31 @@ pub(super) fn validate(plural: &str, object: &Value, old: Option<&Value>) -> Vec
         "replicationcontrollers" => controller(spec),
         _ => Vec::new(),
     };
-    if let Some(old) = old
-        && !matches!(plural, "controllerrevisions" | "replicationcontrollers")
-        && old["spec"]["selector"] != spec["selector"]
-    {
-        errors.push(FieldError::invalid("spec.selector", &spec["selector"], "field is immutable"));
-    }
     if plural == "controllerrevisions" {
         errors.extend(not_negative(&object["revision"], "revision"));
     }
+    let Some(old) = old else { return errors };
+    let selector = || FieldError::invalid("spec.selector", &spec["selector"], "field is immutable");
+    let selects_others = old["spec"]["selector"] != spec["selector"];
+    match plural {
+        "controllerrevisions" if old["data"] != object["data"] => {
+            errors.push(FieldError::invalid("data", &object["data"], "field is immutable"));
+        }
+        "statefulsets" if fixed_in_set(spec) != fixed_in_set(&old["spec"]) => {
+            errors.push(FieldError::forbidden("spec", SET_FIXED));
+        }
+        "daemonsets" if selects_others => errors.insert(0, selector()),
+        "deployments" | "replicasets" if selects_others => errors.push(selector()),
+        _ => {}
+    }
     errors
+}
+
+/// The part of a StatefulSet's spec that stays as it was made.
+fn fixed_in_set(spec: &Value) -> Map<String, Value> {
+    let mut fixed = spec.as_object().cloned().unwrap_or_default();
+    fixed.retain(|name, _| !SET_CHANGES.contains(&name.as_str()));
+    fixed
 }
 
 /// Errors of `/status`: counts are counts.

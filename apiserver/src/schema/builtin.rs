@@ -175,6 +175,7 @@ fn apply_rule(node: &mut Node, rule: &str) -> Option<()> {
         "smp" => node.patch_key = Some(value.to_owned()),
         "retain" => node.retain_keys = true,
         "atomic" => node.atomic = true,
+        "granular" => node.granular = true,
         "any" => *node = Node { type_: Type::Any, description: node.description.clone(), ..Node::default() },
         "default" => node.default = Some(serde_json::from_str(value).ok()?),
         "zero" => node.zero = Some(serde_json::from_str(value).ok()?),

@@ -75,6 +75,8 @@ pub struct Node {
     pub list: ListType,
     /// Whether a map or object belongs to one applier as a whole.
     pub atomic: bool,
+    /// It does not, whatever its type says.
+    pub granular: bool,
     /// Merge key of strategic merge patch; empty for a list of scalars that is merged, none for one that is replaced.
     pub patch_key: Option<String>,
     /// Strategic merge with `$retainKeys`.
@@ -140,6 +142,6 @@ impl Node {
 
     /// Whether appliers share the object here as a whole.
     pub fn is_atomic(&self) -> bool {
-        self.atomic || self.resolve().atomic
+        self.atomic || (!self.granular && self.resolve().atomic)
     }
 }
