@@ -76,6 +76,17 @@ impl Types {
     }
 }
 
+/// The Go type of a kind, by a name that [`fields`] knows; empty if it has none.
+pub fn type_of(api_version: &str, kind: &str) -> &'static str {
+    let known = types().kinds.iter().find(|((version, name), _)| *version == api_version && *name == kind);
+    known.map_or("", |(_, name)| name)
+}
+
+/// The fields of a Go type in their order, each with the type of its value or elements.
+pub fn fields(of: &str) -> &'static [(&'static str, &'static str)] {
+    types().types.get(of).map_or(&[], |found| &found.fields)
+}
+
 /// An answer as JSON.
 pub fn text(value: &Value) -> String {
     let mut out = String::with_capacity(2048);

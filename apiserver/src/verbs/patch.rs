@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::create::{Terms, finish, insert, zero};
 use super::spelled::spelled;
-use super::update::{check_names, replace};
+use super::update::{check_named, check_names, replace};
 use super::{Call, Written, in_version};
 use crate::body::order;
 use crate::body::{check_fields, check_kind, go_syntax_error, parse_json, parse_yaml};
@@ -46,13 +46,15 @@ pub fn patch(state: &mut State, call: &Call) -> Outcome<Written> {
     let mut object = in_version(&live, &call.resource);
     change(&mut object, call, &call.resource.schema)?;
     let before_decoding = object.clone();
+    let of = (!custom).then(|| order::type_of(&call.resource.api_version(), &call.resource.kind));
     check_kind(&mut object, &call.resource, &call.resource.kind).map_err(|failure| match call.resource.custom {
-        None => misfit(&before_decoding, call, &failure),
+        None => misfit(&before_decoding, call, of, &failure),
         Some(_) => failure,
     })?;
     let mut warnings = check_fields(&mut object, Vec::new(), &call.resource, &call.resource.kind, options.validation)
-        .map_err(|failure| misfit(&before_decoding, call, &failure))?;
-    let changed = check_names(&mut object, call).and_then(|()| {
+        .map_err(|failure| misfit(&before_decoding, call, of, &failure))?;
+    let named = check_named(&object, call).and_then(|()| check_names(&mut object, call));
+    let changed = named.and_then(|()| {
         finish(&mut object, call);
         replace(state, call, &live, object, Some(&options), options.dry_run)
     });
@@ -68,8 +70,8 @@ pub(super) fn no_strategic_merge() -> Failure {
     Failure::unsupported_media(message, false)
 }
 
-/// The 422 of a patch whose result does not fit the kind.
-pub(super) fn misfit(object: &Value, call: &Call, failure: &Failure) -> Failure {
+/// The 422 of a patch whose result does not fit the kind, which has a Go type unless it is a custom one.
+pub(super) fn misfit(object: &Value, call: &Call, of: Option<&str>, failure: &Failure) -> Failure {
     let patch = serde_json::from_slice(&call.body).unwrap_or_default();
     let (_, why) = failure.message.split_once("cannot be handled as a ").unwrap_or(("", &failure.message));
     let why = why.split_once(": ").map_or(why, |(_, why)| why);
@@ -78,9 +80,11 @@ pub(super) fn misfit(object: &Value, call: &Call, failure: &Failure) -> Failure 
             let why = unconvertible(why);
             FieldError::invalid("patch", &json!(as_go_prints(&patch)), &why)
         }
-        // Custom resources have no other order than that of names.
-        _ if call.resource.custom.is_some() => FieldError::invalid("patch", &json!(order::text(object)), why),
-        _ => FieldError::invalid("patch", &json!(spelled(object, &patch)), why),
+        _ => {
+            // Custom resources have no other order than that of names.
+            let text = of.map_or_else(|| order::text(object), |of| spelled(object, &patch, of));
+            FieldError::invalid("patch", &json!(text), why)
+        }
     };
     let mut failure = Failure::invalid("", "", "", &[error]);
     failure.message = format!(" {}", failure.message.trim_start());
@@ -145,7 +149,7 @@ pub(super) fn change(object: &mut Value, call: &Call, schema: &Node) -> Outcome<
     };
     if !operations && !got.is_empty() {
         let error = format!("json: cannot unmarshal {got} into Go value of type map[string]interface {{}}");
-        return Err(undecodable(error));
+        return Err(if strategic { Failure::bad_request(error) } else { undecodable(error) });
     }
     match call.media_type.as_str() {
         "application/json-patch+json" => {
@@ -165,6 +169,7 @@ pub(super) fn change(object: &mut Value, call: &Call, schema: &Node) -> Outcome<
             // A whole object is changed, not exchanged.
             if object.is_object() { Ok(()) } else { Err(Failure::rejected_patch()) }
         }
+        "application/strategic-merge-patch+json" if patch.is_null() => Ok(()),
         "application/strategic-merge-patch+json" => {
             strategic_merge(object, &patch, schema).map_err(Failure::plain)?;
             shape::wrap_numbers(object, schema);
@@ -213,14 +218,16 @@ fn apply_patch(state: &mut State, call: &Call, options: &WriteOptions) -> Outcom
     merged["apiVersion"] = json!(call.resource.api_version());
     merged["kind"] = json!(call.resource.kind);
     let ignored = if call.resource.custom.is_some() { Validation::Ignore } else { options.validation };
-    let warnings = check_fields(&mut merged, Vec::new(), &call.resource, &call.resource.kind, ignored)?;
+    let mut warnings = check_fields(&mut merged, Vec::new(), &call.resource, &call.resource.kind, ignored)?;
     let terms = Terms { dry_run: options.dry_run, bare: crate::kinds::is_bare(&call.resource, &merged) };
     finish(&mut merged, call);
+    let before = live.clone();
     let (code, stored) = match live {
         Some(live) => (200, commit(state, call, &live, merged, options)),
         None => (201, insert(state, call, merged, terms)),
     };
     let object = stored.map_err(|failure| failure.after(&warnings))?;
+    warnings.extend(crate::kinds::warnings(&call.resource, &object, before.as_deref()));
     Ok(Written { code, object, warnings })
 }
 

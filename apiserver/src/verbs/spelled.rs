@@ -1,32 +1,14 @@
 //! A patched object as text, as the real server shows it when it does not fit: what the patch has touched comes by
-//! name, and the rest of the metadata in the order of the Go types.
+//! name, and the rest in the order of the Go types.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-const METADATA: &[&str] = &[
-    "name",
-    "generateName",
-    "namespace",
-    "selfLink",
-    "uid",
-    "resourceVersion",
-    "generation",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "labels",
-    "annotations",
-    "ownerReferences",
-    "finalizers",
-    "managedFields",
-];
-const MANAGED: &[&str] = &["manager", "operation", "apiVersion", "time", "fieldsType", "fieldsV1", "subresource"];
-const OWNER: &[&str] = &["apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion"];
+use crate::body::order::fields;
 
-/// The text of `object` after `patch`, which is a list of operations or a merge patch.
-pub(super) fn spelled(object: &Value, patch: &Value) -> String {
+/// The text of `object`, of the Go type `of`, after `patch`, which is a list of operations or a merge patch.
+pub(super) fn spelled(object: &Value, patch: &Value, of: &str) -> String {
     let mut touched = BTreeSet::from([String::new()]);
     match patch {
         Value::Array(operations) => operations.iter().for_each(|operation| {
@@ -36,7 +18,7 @@ pub(super) fn spelled(object: &Value, patch: &Value) -> String {
         }),
         patch => touch_objects(patch, "", &mut touched),
     }
-    text(object, "", &touched)
+    text(object, "", of, &touched)
 }
 
 fn touch_parents(path: &str, touched: &mut BTreeSet<String>) {
@@ -57,26 +39,26 @@ fn pointer(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
-fn text(value: &Value, path: &str, touched: &BTreeSet<String>) -> String {
+fn text(value: &Value, path: &str, of: &str, touched: &BTreeSet<String>) -> String {
     match value {
         Value::Object(map) => {
-            let order: &[&str] = match path {
-                path if touched.contains(path) => &[],
-                "/metadata" => METADATA,
-                path if path.starts_with("/metadata/managedFields/") && path.matches('/').count() == 3 => MANAGED,
-                path if path.starts_with("/metadata/ownerReferences/") && path.matches('/').count() == 3 => OWNER,
-                _ => &[],
-            };
+            let known = fields(of);
+            let place = |name: &str| known.iter().position(|(field, _)| *field == name);
             let mut names: Vec<&String> = map.keys().collect();
-            names.sort_by_key(|name| order.iter().position(|known| known == name));
+            if !touched.contains(path) {
+                names.sort_by_key(|name| place(name));
+            }
             let pairs = names.into_iter().map(|name| {
                 let below = format!("{path}/{}", pointer(name));
-                format!("{}:{}", Value::from(name.as_str()), text(&map[name], &below, touched))
+                // The values of a map have the type that it says of itself.
+                let of = place(name).map_or(if known.is_empty() { of } else { "" }, |index| known[index].1);
+                format!("{}:{}", Value::from(name.as_str()), text(&map[name], &below, of, touched))
             });
             format!("{{{}}}", pairs.collect::<Vec<_>>().join(","))
         }
         Value::Array(list) => {
-            let items = list.iter().enumerate().map(|(index, item)| text(item, &format!("{path}/{index}"), touched));
+            let items =
+                list.iter().enumerate().map(|(index, item)| text(item, &format!("{path}/{index}"), of, touched));
             format!("[{}]", items.collect::<Vec<_>>().join(","))
         }
         other => other.to_string(),
@@ -94,9 +76,17 @@ mod tests {
         let object = json!({"metadata": {"uid": "u", "name": "n", "labels": {"b": "1", "a": "2"}}, "data": {"x": 5}});
         let patch = json!({"data": {"x": 5}});
         let expected = r#"{"data":{"x":5},"metadata":{"name":"n","uid":"u","labels":{"a":"2","b":"1"}}}"#;
-        assert_eq!(spelled(&object, &patch), expected);
+        assert_eq!(spelled(&object, &patch, "core.v1.ConfigMap"), expected);
         let patch = json!([{"op": "add", "path": "/metadata/labels/c", "value": 1}]);
         let expected = r#"{"data":{"x":5},"metadata":{"labels":{"a":"2","b":"1"},"name":"n","uid":"u"}}"#;
-        assert_eq!(spelled(&object, &patch), expected);
+        assert_eq!(spelled(&object, &patch, "core.v1.ConfigMap"), expected);
+    }
+
+    #[test]
+    fn what_is_untouched_has_the_order_of_its_type() {
+        let port = json!({"protocol": "TCP", "port": 1, "name": "a"});
+        let object = json!({"spec": {"type": "ClusterIP", "ports": [port], "clusterIP": "None"}, "kind": "X"});
+        let expected = r#"{"kind":"X","spec":{"ports":[{"name":"a","protocol":"TCP","port":1}],"clusterIP":"None","type":"ClusterIP"}}"#;
+        assert_eq!(spelled(&object, &json!({"kind": "X"}), "core.v1.Service"), expected);
     }
 }
