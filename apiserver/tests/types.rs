@@ -86,6 +86,12 @@ fn table() -> String {
         api::discovery::v1::EndpointSlice,
         apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
         apimachinery::pkg::apis::meta::v1::DeleteOptions,
+        apimachinery::pkg::apis::meta::v1::APIGroup,
+        apimachinery::pkg::apis::meta::v1::APIGroupList,
+        apimachinery::pkg::apis::meta::v1::APIVersions,
+        apimachinery::pkg::apis::meta::v1::ListMeta,
+        apimachinery::pkg::apis::meta::v1::Status,
+        apimachinery::pkg::version::Info,
     );
     let mut table = HEADER.to_owned();
     for (name, schema) in generator.take_definitions(true) {

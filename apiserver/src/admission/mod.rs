@@ -1,4 +1,5 @@
-//! Admission: what is filled in and refused by who asks and what else is there, before an object is validated.
+//! Admission: what is filled in and refused by who asks and what else is there, before an object is validated; and what is
+//! judged afterwards.
 
 mod classes;
 mod limits;
@@ -35,11 +36,7 @@ pub fn create(state: &mut State, call: &Call, object: &mut Value) -> Outcome<()>
             node_restriction::create(state, call, object)?;
         }
         priority::admit(state, object)?;
-        runtime_class::admit(state, object)?;
-        return limits::check(state, call, object);
-    }
-    if limits::concerns(call) {
-        limits::check(state, call, object)?;
+        return runtime_class::admit(state, object);
     }
     unkept(call)?;
     classes::fill(state, call, object);
@@ -60,10 +57,21 @@ pub fn update(state: &mut State, call: &Call, object: &Value, current: &Value) -
     }
     priority::admit_class(state, call, object)?;
     classes::admit_resize(state, call, object, current)?;
-    if limits::concerns(call) && call.resource.plural != "pods" {
+    escalation::check(state, &call.resource, &call.user, object, Some(current))
+}
+
+/// Looks at an object that is valid, once nothing of it changes any more.
+///
+/// # Errors
+/// 403 in the words of the plug-in that refuses it.
+pub fn judge(state: &State, call: &Call, object: &Value) -> Outcome<()> {
+    if limits::concerns(call) {
         limits::check(state, call, object)?;
     }
-    escalation::check(state, &call.resource, &call.user, object, Some(current))
+    match (call.resource.group.as_str(), call.resource.plural.as_str()) {
+        ("", "pods") => runtime_class::judge(state, object),
+        _ => Ok(()),
+    }
 }
 
 /// A promise that nothing here would keep is not taken: of such kinds there are no objects, which can be listed and watched.

@@ -9,6 +9,18 @@ use crate::store::Key;
 
 const STORAGE: &str = "node.k8s.io/runtimeclasses";
 
+/// What a pod costs beside its containers is the business of its class.
+pub(super) fn judge(state: &State, pod: &Value) -> Outcome<()> {
+    let costs = |overhead: &Value| overhead.as_object().is_some_and(|amounts| !amounts.is_empty());
+    let name = pod["spec"]["runtimeClassName"].as_str().unwrap_or_default().to_owned();
+    let class = state.store.get(&Key { resource: STORAGE.into(), namespace: String::new(), name });
+    if costs(&pod["spec"]["overhead"]) && !class.is_some_and(|class| costs(&class["overhead"]["podFixed"])) {
+        let why = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead";
+        return Err(Failure::forbidden("", "pods", shown_name(pod), why));
+    }
+    Ok(())
+}
+
 pub(super) fn admit(state: &State, pod: &mut Value) -> Outcome<()> {
     let Some(name) = pod["spec"]["runtimeClassName"].as_str().map(str::to_owned) else { return Ok(()) };
     let key = Key { resource: STORAGE.into(), namespace: String::new(), name: name.clone() };

@@ -96,7 +96,6 @@ fn header(words: &[&str]) -> Option<Value> {
     let mut object = json!({"kind": kind, "apiVersion": format!("{GROUP}/v1"), "metadata": metadata});
     if let ["->", kind, name] = rest {
         object["roleRef"] = json!({"apiGroup": GROUP, "kind": kind, "name": name});
-        object["subjects"] = json!([]);
         return Some(object);
     }
     for (label, value) in rest.iter().filter_map(|word| word.split_once('=')) {
@@ -116,7 +115,10 @@ fn detail(object: &mut Value, words: &[&str]) {
             Some((namespace, name)) => json!({"kind": kind, "name": name, "namespace": namespace}),
             None => json!({"kind": kind, "apiGroup": GROUP, "name": path}),
         };
-        object["subjects"].as_array_mut().into_iter().for_each(|subjects| subjects.push(subject.clone()));
+        match object["subjects"].as_array_mut() {
+            Some(subjects) => subjects.push(subject),
+            None => object["subjects"] = json!([subject]),
+        }
         return;
     }
     if let ["from", label] = words

@@ -76,6 +76,12 @@ impl Types {
     }
 }
 
+/// The Go type of a kind, by a name that [`fields`] knows; empty if it has none.
+pub fn type_of(api_version: &str, kind: &str) -> &'static str {
+    let known = types().kinds.iter().find(|((version, name), _)| *version == api_version && *name == kind);
+    known.map_or("", |(_, name)| name)
+}
+
 /// An answer as JSON.
 pub fn text(value: &Value) -> String {
     let mut out = String::with_capacity(2048);
@@ -97,11 +103,6 @@ pub fn fields_of(of: &str) -> Vec<(&'static str, &'static str)> {
         inline(&known.fields, &mut |name, of| all.push((name, of)));
     }
     all
-}
-
-/// The Go type that an object says it is of.
-pub fn type_of(object: &Value) -> &'static str {
-    object.as_object().and_then(|object| types().of_kind(object)).unwrap_or_default()
 }
 
 /// Compact JSON with a line for each value, as people are shown it.

@@ -333,11 +333,36 @@ pub fn apply(live: &Value, config: &Value, write: &Write<'_>, force: bool) -> Ou
     Ok(merged)
 }
 
-/// Fields that kubectl has applied by itself before it let the server apply: it may change those without a conflict, which
-/// is how objects go over from the one way to the other.
+/// Fields that kubectl has applied by itself before it let the server apply and that are still so: it may change those
+/// without a conflict, which is how objects go over from the one way to the other.
 fn last_applied(live: &Value, write: &Write<'_>) -> Option<Set> {
     let text = live["metadata"]["annotations"][LAST_APPLIED].as_str().filter(|_| write.manager.name == KUBECTL)?;
-    Some(fields(&serde_json::from_str(text).ok()?, write.node))
+    let applied: Value = serde_json::from_str(text).ok()?;
+    if applied["apiVersion"] != live["apiVersion"] {
+        return None;
+    }
+    let since = compare(&applied, live, write.node);
+    Some(fields(&applied, write.node).difference(&since.taken()).difference(&since.removed))
+}
+
+/// Who owns a path, as entries of another version that have the replicas of a scale instead.
+pub fn owners_of(object: &Value, path: &[String], api_version: &str) -> Vec<Value> {
+    let mut replicas = Set::default();
+    replicas.insert(&["f:spec".to_owned(), "f:replicas".to_owned()]);
+    let managed = Managed::of(object).0.into_iter().filter(|(_, owned)| owned.set.has(path));
+    let seen = managed.map(|(manager, owned)| {
+        let manager = Manager { api_version: api_version.to_owned(), ..manager };
+        write_entry(&manager, &Owned { set: replicas.clone(), time: owned.time })
+    });
+    seen.collect()
+}
+
+/// Takes a path from everybody who owns it.
+pub fn disown(object: &mut Value, path: &[&str]) {
+    let mut managed = Managed::of(object);
+    managed.0.values_mut().for_each(|owned| owned.set.cut(path));
+    managed.0.retain(|_, owned| !owned.set.is_empty());
+    managed.store(object);
 }
 
 /// Who goes back to applying by itself finds there what the server has applied for kubectl.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::verbs::meta;
 
+const MOUNTABLE: &str = "kubernetes.io/enforce-mountable-secrets";
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// The label with its name.
@@ -41,6 +42,16 @@ pub(super) fn default_secret(object: &mut Value) {
     for (key, text) in texts.as_object().into_iter().flatten() {
         object["data"][key] = json!(STANDARD.encode(text.as_str().unwrap_or_default()));
     }
+}
+
+/// A promise about the Secrets of an account that is going out of use, when it is new.
+pub(super) fn account_warnings(account: &Value, old: Option<&Value>) -> Vec<String> {
+    let promises = |account: &Value| account["metadata"]["annotations"].get(MOUNTABLE).is_some();
+    if !promises(account) || old.is_some_and(promises) {
+        return Vec::new();
+    }
+    let instead = "deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets";
+    vec![format!("metadata.annotations[{MOUNTABLE}]: {instead}")]
 }
 
 /// Allocatable is the capacity, if nothing else is said.

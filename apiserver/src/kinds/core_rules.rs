@@ -249,6 +249,10 @@ fn endpoint_errors(endpoint: &Value, family: &str, path: &str) -> Vec<FieldError
                     let detail = format!("must be an {family} address");
                     errors.push(FieldError::invalid(&*at, address, &detail));
                 }
+                if ip.is_ipv6() && address != ip.to_string().as_str() {
+                    let detail = format!("must be in canonical form (\"{ip}\")");
+                    errors.push(FieldError::invalid(&*one, address, &detail));
+                }
                 errors.extend(special_address_error(address, &one));
             }
             ("FQDN", _) => {

@@ -130,6 +130,10 @@ fn spec_errors(spec: &Value) -> Vec<FieldError> {
     }
     errors.extend(one_of("spec.scope", &text(&spec["scope"]), &["Cluster", "Namespaced"]));
     let versions: Vec<&Value> = spec["versions"].as_array().into_iter().flatten().collect();
+    if spec["preserveUnknownFields"] == true && versions.iter().any(|version| has_defaults(&version["schema"])) {
+        let detail = "must be false in order to use defaults in the schema";
+        errors.push(FieldError::invalid("spec.preserveUnknownFields", &json!(true), detail));
+    }
     for (index, version) in versions.iter().enumerate() {
         if !version["schema"]["openAPIV3Schema"].is_object() {
             errors.push(FieldError::required(format!("spec.versions[{index}].schema.openAPIV3Schema"), ""));
@@ -183,6 +187,20 @@ fn one_of(field: &str, value: &str, accepted: &[&str]) -> Option<FieldError> {
 fn version_name_error(version: &Value, field: &str) -> Option<FieldError> {
     let complaints = names::label_1035(version["name"].as_str().unwrap_or_default());
     (!complaints.is_empty()).then(|| FieldError::invalid(field, &version["name"], &complaints.join(",")))
+}
+
+/// Whether some field of a schema has a default; one that is called so is a field.
+fn has_defaults(schema: &Value) -> bool {
+    match schema {
+        Value::Object(map) => map.iter().any(|(name, value)| match name.as_str() {
+            "default" => true,
+            "enum" | "example" => false,
+            "properties" => value.as_object().into_iter().flatten().any(|(_, field)| has_defaults(field)),
+            _ => has_defaults(value),
+        }),
+        Value::Array(list) => list.iter().any(has_defaults),
+        _ => false,
+    }
 }
 
 fn version_errors(version: &Value, path: &str, all: &[&Value]) -> Vec<FieldError> {

@@ -37,6 +37,14 @@ pub(super) fn is_bare(object: &Value) -> bool {
     object["metadata"]["labels"].as_object().is_none_or(Map::is_empty)
 }
 
+/// Whether a new Job has no labels but those that the server gives its template: the real server gives it those when it is
+/// stored, after it has been looked at.
+pub(super) fn is_labelled_later(object: &Value) -> bool {
+    let labels = &object["spec"]["template"]["metadata"]["labels"];
+    let given = |name: &String| !NAME_LABELS.iter().chain(&UID_LABELS).any(|label| label == name);
+    *labels == object["metadata"]["labels"] && !labels.as_object().into_iter().flatten().any(|(name, _)| given(name))
+}
+
 /// Gives a new Job the labels and the selector by which its pods are told from those of others.
 pub(super) fn select(object: &mut Value, bare: bool) {
     if object["spec"]["manualSelector"] == true {

@@ -4,6 +4,7 @@ mod cluster_rules;
 mod containers;
 pub mod core;
 mod core_rules;
+mod csi_node;
 pub mod definition;
 mod definition_rules;
 mod event_rules;
@@ -17,6 +18,7 @@ mod pod_parts;
 mod pod_rules;
 mod pod_security;
 mod pod_volumes;
+mod pod_warnings;
 mod pods;
 mod probes;
 pub mod quantity;
@@ -26,7 +28,9 @@ pub mod service;
 mod service_rules;
 mod statuses;
 mod structural;
+mod tls_pair;
 mod volumes;
+mod warnings;
 mod workload_rules;
 pub mod workloads;
 
@@ -331,6 +335,9 @@ pub fn validate(resource: &Resource, subresource: &str, object: &Value, old: Opt
         errors.extend(custom_errors(custom, subresource, object, old));
         return errors;
     }
+    if id(resource) == ("batch", "jobs") && old.is_none() && jobs::is_labelled_later(object) {
+        errors.retain(|error| error.field != "metadata.labels");
+    }
     if old.is_none() && rounds::checks_finalizers(resource) {
         errors.extend(names::finalizer_errors(&object["metadata"]));
     }
@@ -354,6 +361,7 @@ pub fn validate(resource: &Resource, subresource: &str, object: &Value, old: Opt
         (("", "persistentvolumes"), "") => volumes::validate_volume(object, old),
         (("", "persistentvolumeclaims"), "") => volumes::validate_claim(object, old),
         (("storage.k8s.io", "storageclasses"), _) => volumes::validate_class(object, old),
+        (("storage.k8s.io", "csinodes"), _) => csi_node::validate(object, old),
         (("storage.k8s.io", "csidrivers"), _) => volumes::validate_driver(object, old),
         (("node.k8s.io", "runtimeclasses"), _) => core_rules::runtime_class(object, old),
         (("scheduling.k8s.io", "priorityclasses"), _) => core_rules::priority_class(object, old),
@@ -420,17 +428,7 @@ pub fn standing_warning(resource: &Resource) -> Option<&str> {
 
 /// Warnings that come with an object that is otherwise fine.
 pub fn warnings(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<String> {
-    match id(resource) {
-        ("", "services") => return service_rules::warnings(object),
-        ("", "pods") => return pods::warnings(&object["spec"], "spec"),
-        ("apiextensions.k8s.io", _) if old.is_none() => return definition_rules::warnings(object),
-        // What an update leaves as it was has been warned of.
-        ("apps" | "batch", _)
-            if old.is_some_and(|old| old["metadata"]["generation"] == object["metadata"]["generation"]) => {}
-        ("apps" | "batch", _) => return pods::warnings(&object["spec"]["template"]["spec"], "spec.template.spec"),
-        _ => {}
-    }
-    let Some(custom) = &resource.custom else { return Vec::new() };
+    let Some(custom) = &resource.custom else { return warnings::builtin(resource, object, old) };
     let mut warnings = names::finalizer_warnings(object, old);
     if let (Some(rules), Some(old)) = (&custom.rules, old) {
         warnings.extend(rules.verdict(object, Some(old)).warnings);

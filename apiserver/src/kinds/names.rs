@@ -229,7 +229,7 @@ pub fn path_segment(text: &str) -> Vec<String> {
 fn name_complaints(resource: &Resource, name: &str) -> Vec<String> {
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "services") => label_1035(name),
-        ("", "namespaces") => label(name),
+        ("", "namespaces") | ("apps", "statefulsets") => label(name),
         ("rbac.authorization.k8s.io", _) | ("", "events") => path_segment(name),
         _ => subdomain(name),
     }

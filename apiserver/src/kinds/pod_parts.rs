@@ -6,6 +6,9 @@ use super::workloads::quality;
 use super::{containers, pods};
 use crate::failure::FieldError;
 
+/// Marks the shadow of a pod that a kubelet has from a file.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
 const EPHEMERAL: &str = "spec.ephemeralContainers";
 /// What a container that comes later cannot have.
 const NOT_EPHEMERAL: [&str; 7] =
@@ -94,6 +97,9 @@ fn known(spec: &Value, name: &Value) -> bool {
 /// Errors of a change of `resize`.
 pub(super) fn validate_resize(pod: &Value, old: &Value) -> Vec<FieldError> {
     let (spec, before) = (&pod["spec"], &old["spec"]);
+    if old["metadata"]["annotations"].get(MIRROR).is_some() {
+        return vec![FieldError::forbidden("[]", "static pods cannot be resized")];
+    }
     let mut errors = pods::spec_errors(spec, "spec");
     if !errors.is_empty() {
         return errors;

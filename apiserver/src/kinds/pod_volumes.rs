@@ -378,35 +378,3 @@ fn projection_errors<'a>(
     }
     errors
 }
-
-/// Volumes of files that hide each other, and one without any.
-pub(super) fn warnings(spec: &Value) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for (_, volume) in list(spec, "volumes") {
-        let name = text(volume, "name");
-        for (kind, shown) in [("secret", "Secret"), ("configMap", "ConfigMap"), ("downwardAPI", "DownwardAPI")] {
-            let paths: Vec<&str> = list(&volume[kind], "items").map(|(_, item)| text(item, "path")).collect();
-            let hides = overlaps(&paths);
-            if !hides.is_empty() {
-                warnings.push(format!("volume {name:?} ({shown}): overlapping paths: {}", hides.join(", ")));
-            }
-        }
-        let empty = |source: &Value| source.as_object().is_none_or(|source| source.values().all(Value::is_null));
-        for _ in list(&volume["projected"], "sources").filter(|(_, source)| empty(source)) {
-            warnings.push(format!("volume {name:?} (Projected) has no sources provided"));
-        }
-    }
-    warnings
-}
-
-/// Paths of which one is the other, or lies in it.
-fn overlaps(paths: &[&str]) -> Vec<String> {
-    let mut found = Vec::new();
-    for (index, path) in paths.iter().enumerate() {
-        let within = |other: &&&str| {
-            path == *other || path.starts_with(&format!("{other}/")) || other.starts_with(&format!("{path}/"))
-        };
-        found.extend(paths[..index].iter().filter(within).map(|other| format!("{path:?} with {other:?}")));
-    }
-    found
-}

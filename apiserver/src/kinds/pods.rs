@@ -9,16 +9,6 @@ use super::{gates, names, pod_rules, pod_security, pod_volumes};
 use crate::failure::FieldError;
 
 const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
-/// Labels of nodes that have others in their place.
-const DEPRECATED_LABELS: [(&str, &str); 4] = [
-    ("beta.kubernetes.io/arch", "deprecated since v1.14; use \"kubernetes.io/arch\" instead"),
-    ("beta.kubernetes.io/os", "deprecated since v1.14; use \"kubernetes.io/os\" instead"),
-    (
-        "failure-domain.beta.kubernetes.io/region",
-        "deprecated since v1.17; use \"topology.kubernetes.io/region\" instead",
-    ),
-    ("failure-domain.beta.kubernetes.io/zone", "deprecated since v1.17; use \"topology.kubernetes.io/zone\" instead"),
-];
 /// The real server adds the difference of its own form of both specs.
 const FIXED: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 pub(super) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
@@ -128,76 +118,6 @@ fn image_errors(spec: &Value, path: &str) -> Vec<FieldError> {
         }
     }
     errors
-}
-
-/// What is allowed and hardly meant.
-pub(super) fn warnings(spec: &Value, path: &str) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for kind in ["initContainers", "containers"] {
-        for (index, container) in list(spec, kind) {
-            let at = format!("{path}.{kind}[{index}]");
-            let mut seen = BTreeSet::new();
-            for (number, variable) in list(container, "env") {
-                let name = text(variable, "name");
-                if !seen.insert(name) {
-                    let hides = format!("hides previous definition of {name:?}, which may be dropped when using apply");
-                    warnings.push(format!("{at}.env[{number}]: {hides}"));
-                }
-            }
-        }
-    }
-    for (index, container) in list(spec, "containers") {
-        let at = format!("{path}.containers[{index}]");
-        let mut seen: Vec<(usize, &Value)> = Vec::new();
-        for (number, port) in list(container, "ports") {
-            let same = |other: &&(usize, &Value)| {
-                ["containerPort", "protocol", "hostPort", "hostIP"].iter().all(|name| other.1[*name] == port[*name])
-            };
-            if let Some((first, _)) = seen.iter().find(same) {
-                warnings.push(format!("{at}.ports[{number}]: duplicate port definition with {at}.ports[{first}]"));
-            }
-            seen.push((number, port));
-        }
-    }
-    warnings.extend(spec_warnings(spec, path));
-    warnings
-}
-
-/// What is odd about a pod besides its containers.
-fn spec_warnings(spec: &Value, path: &str) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for (old, new) in DEPRECATED_LABELS {
-        if spec["nodeSelector"].get(old).is_some() {
-            warnings.push(format!("{path}.nodeSelector[{old}]: {new}"));
-        }
-    }
-    for (index, constraint) in list(spec, "topologySpreadConstraints") {
-        if constraint["labelSelector"].is_null() {
-            let at = format!("{path}.topologySpreadConstraints[{index}].labelSelector");
-            warnings.push(format!("{at}: a null labelSelector results in matching no pod"));
-        }
-    }
-    warnings.extend(pod_rules::affinity_warnings(&spec["affinity"], &format!("{path}.affinity")));
-    warnings.extend(pod_volumes::warnings(spec));
-    warnings.extend(twice(spec, "hostAliases", "ip", path));
-    for (index, secret) in list(spec, "imagePullSecrets") {
-        if text(secret, "name").is_empty() {
-            warnings.push(format!("{path}.imagePullSecrets[{index}].name: invalid empty name \"\""));
-        }
-    }
-    warnings.extend(twice(spec, "imagePullSecrets", "name", path));
-    if spec["terminationGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds < 0) {
-        let detail = "must be >= 0; negative values are invalid and will be treated as 1";
-        warnings.push(format!("{path}.terminationGracePeriodSeconds: {detail}"));
-    }
-    warnings
-}
-
-/// Elements of a list that say the same of themselves.
-fn twice(spec: &Value, name: &str, key: &str, path: &str) -> Vec<String> {
-    let mut seen = BTreeSet::new();
-    let again = list(spec, name).filter(|(_, item)| !text(item, key).is_empty() && !seen.insert(text(item, key)));
-    again.map(|(index, item)| format!("{path}.{name}[{index}].{key}: duplicate {key} {:?}", text(item, key))).collect()
 }
 
 /// Everything about a pod's `spec`.

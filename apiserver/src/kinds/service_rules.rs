@@ -9,6 +9,7 @@ use super::core_rules::{address_error, range_error, special_address_error};
 use super::names;
 use super::probes::port_or_name_errors;
 use super::service::{externally_accessible, needs_health_port};
+use super::warnings::{ip as ip_warning, range as range_warning};
 use crate::failure::FieldError;
 
 const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
@@ -349,19 +350,36 @@ pub(super) fn validate_status(service: &Value) -> Vec<FieldError> {
     errors
 }
 
-/// What a Service says in vain.
+/// What a Service says in vain, or in old words.
 pub(super) fn warnings(service: &Value) -> Vec<String> {
     let spec = &service["spec"];
     let mut warnings = Vec::new();
-    let named = spec["type"] == "ExternalName";
+    let (named, headless) = (spec["type"] == "ExternalName", spec["clusterIP"] == "None");
+    let hints = "service.kubernetes.io/topology-aware-hints";
+    if service["metadata"]["annotations"].get(hints).is_some() {
+        let instead = "service.kubernetes.io/topology-mode";
+        warnings.push(format!("annotation {hints} is deprecated, please use {instead} instead"));
+    }
     if named && !list(spec, "externalIPs").is_empty() {
         warnings.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".to_owned());
     }
     if !named && !text(spec, "externalName").is_empty() {
         warnings.push("spec.externalName is ignored when spec.type is not \"ExternalName\"".to_owned());
     }
-    if spec["clusterIP"] == "None" && text(spec, "sessionAffinity") == "ClientIP" {
+    if headless && !list(spec, "externalIPs").is_empty() {
+        warnings.push("spec.externalIPs is ignored for headless services".to_owned());
+    }
+    if headless && text(spec, "sessionAffinity") == "ClientIP" {
         warnings.push("spec.SessionAffinity is ignored for headless services".to_owned());
+    }
+    for name in ["clusterIPs", "externalIPs"] {
+        for (index, ip) in list(spec, name).iter().enumerate() {
+            warnings.extend(ip_warning(ip, &format!("spec.{name}[{index}]")));
+        }
+    }
+    warnings.extend(ip_warning(&spec["loadBalancerIP"], "spec.loadBalancerIP"));
+    for (index, range) in list(spec, "loadBalancerSourceRanges").iter().enumerate() {
+        warnings.extend(range_warning(range, &format!("spec.loadBalancerSourceRanges[{index}]")));
     }
     warnings
 }

@@ -25,6 +25,9 @@ pub(super) fn validate(plural: &str, object: &Value, old: Option<&Value>) -> Vec
         errors.splice(at..at, changed);
     }
     if plural == "controllerrevisions" {
+        if old.is_some_and(|old| old["data"] != object["data"]) {
+            errors.push(FieldError::invalid("data", &object["data"], "field is immutable"));
+        }
         errors.extend(not_negative(&object["revision"], "revision"));
     }
     errors

@@ -88,11 +88,13 @@ fn drop_empty(value: &mut Value, node: &Node) {
     }
 }
 
-/// Times and amounts are kept in one form.
+/// Times, amounts and bytes are kept in one form.
 fn polish(value: &mut Value, field: &Node) {
     let Value::String(text) = value else { return };
     let printed = if field.is_quantity() {
         crate::kinds::quantity::canonical(text).ok()
+    } else if field.format == "byte" {
+        super::times::bytes_printed(text)
     } else if field.format == "date-time" || field.resolve().format == "date-time" {
         super::times::printed(text, field.micro)
     } else {

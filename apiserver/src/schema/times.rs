@@ -1,5 +1,7 @@
 //! Times as Go reads and prints them.
 
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
+use base64::{Engine, alphabet};
 use jiff::Timestamp;
 
 /// What is wrong with a time, in the words of Go's parser; `micro` times must have six digits after the point.
@@ -91,6 +93,14 @@ pub fn printed(text: &str, micro: bool) -> Option<String> {
         true => time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string(),
         false => crate::clock::seconds(time),
     })
+}
+
+/// Bytes in base64 as they are printed: without line breaks, and with nothing in the bits that are left over.
+pub fn bytes_printed(text: &str) -> Option<String> {
+    let config = GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true);
+    let one_line: String = text.chars().filter(|char| !matches!(char, '\n' | '\r')).collect();
+    let bytes = GeneralPurpose::new(&alphabet::STANDARD, config).decode(one_line).ok()?;
+    Some(STANDARD.encode(bytes))
 }
 
 /// What is wrong with bytes in base64, in the words of Go's decoder.

@@ -101,6 +101,16 @@ pub(super) fn stream(watch: Watch) -> Response<Body> {
     answer
 }
 
+/// Warns of the resource before anything is said of the object.
+pub(super) fn warn_first(answer: &mut Response<Body>, warning: &str) {
+    let others: Vec<HeaderValue> = answer.headers().get_all(WARNING).iter().cloned().collect();
+    answer.headers_mut().remove(WARNING);
+    warn(answer, warning);
+    for other in others {
+        answer.headers_mut().append(WARNING, other);
+    }
+}
+
 pub(super) fn warn(answer: &mut Response<Body>, warning: &str) {
     let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
     if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {

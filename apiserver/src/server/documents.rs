@@ -25,7 +25,10 @@ impl ApiServer {
     ) -> Option<Outcome<Response<Body>>> {
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         let known = match parts[..] {
-            [] => return Some(Ok(json_answer(200, &self.paths()))),
+            [] => {
+                let text = Bytes::from(order::indented(&self.paths().to_string()));
+                return Some(Ok(answer(200, "application/json", text)));
+            }
             ["healthz" | "livez" | "readyz", ref check @ ..] if !path.ends_with('/') => {
                 return Some(Ok(health(parts[0], check, query)));
             }
@@ -35,7 +38,7 @@ impl ApiServer {
             }
             ["openapi", "v2"] if *method == Method::GET => {
                 let accept = headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok());
-                let (media, text) = openapi::v2(accept.unwrap_or_default());
+                let (media, text) = openapi::v2(&locked(&self.state).registry, accept.unwrap_or_default());
                 return Some(Ok(answer(200, media, text)));
             }
             ["version"] if *method == Method::GET && plain_json(headers) => {
@@ -81,6 +84,7 @@ impl ApiServer {
                 let text = Bytes::from(openapi::index(&state.registry).to_string());
                 return answer(200, "text/plain; charset=utf-8", text);
             }
+            ["version" | "api" | "apis"] | ["apis", _] => openapi::root(&state.registry, &parts.join("/")),
             ["api", version] => openapi::document(&state.registry, "", version),
             ["apis", group, version] => openapi::document(&state.registry, group, version),
             _ => None,

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, USER_AGENT, WARNING};
+use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Response};
 use http_body_util::BodyExt;
 use serde_json::Value;
 
-use super::answers::{answer, encode, stream, warn};
+use super::answers::{answer, encode, stream, warn, warn_first};
 use super::{ApiServer, Body};
 use crate::auth::{User, review, token_request};
 use crate::failure::{Failure, Outcome};
@@ -53,13 +53,7 @@ impl ApiServer {
         let warning = crate::kinds::standing_warning(&call.resource).filter(|_| known).map(str::to_owned);
         let mut answer = self.serve(method, call, headers).unwrap_or_else(|failure| self.failed(&failure));
         if let Some(warning) = warning {
-            // What is always said is said first.
-            let others: Vec<HeaderValue> = answer.headers().get_all(WARNING).iter().cloned().collect();
-            answer.headers_mut().remove(WARNING);
-            warn(&mut answer, &warning);
-            for other in others {
-                answer.headers_mut().append(WARNING, other);
-            }
+            warn_first(&mut answer, &warning);
         }
         Ok(answer)
     }
@@ -74,9 +68,13 @@ impl ApiServer {
         let listing = *method == Method::GET && collection && !watching;
         let wanted = negotiate(headers, |form| match form {
             Form::Object | Form::Partial(_) | Form::PartialList(_) => true,
-            // What can only be created is an act, and has no table.
+            // What can only be created is an act, and has no table; nor has the status of a definition.
             Form::Table(_) => {
-                call.resource.verbs[..] != ["create"] && !ACTS.contains(&call.target.subresource.as_str())
+                let definition_status =
+                    call.resource.group == "apiextensions.k8s.io" && call.target.subresource == "status";
+                call.resource.verbs[..] != ["create"]
+                    && !definition_status
+                    && !ACTS.contains(&call.target.subresource.as_str())
             }
             Form::Discovery => false,
         });
@@ -193,6 +191,8 @@ fn verb(state: &mut State, method: &Method, call: &Call) -> Outcome<Written> {
         _ => return Err(Failure::method_not_allowed()),
     };
     match call.target.subresource.as_str() {
+        // What can only be made has no name to ask for.
+        "" if !collection && call.resource.verbs[..] == ["create"] => return Err(Failure::no_such_resource()),
         "" if !call.resource.allows(name) => return Err(Failure::method_not_allowed()),
         "" => {}
         sub => match call.resource.subresource(sub) {
@@ -206,9 +206,14 @@ fn verb(state: &mut State, method: &Method, call: &Call) -> Outcome<Written> {
             Some(found) if !found.verbs.contains(&name) => return Err(Failure::method_not_allowed()),
             Some(_) if matches!(sub, "status" | "ephemeralcontainers" | "resize") => {}
             Some(_) if sub == "finalize" => return update::finalize(state, call),
-            Some(_) if sub == "binding" => return create::bind(state, call),
-            Some(_) if sub == "token" => return token_request::create(state, call),
-            Some(_) if sub == "eviction" => return evict::evict(state, call),
+            Some(_) if ACTS.contains(&sub) => {
+                create::namespace_of(state, call)?;
+                return match sub {
+                    "binding" => create::bind(state, call),
+                    "token" => token_request::create(state, call),
+                    _ => evict::evict(state, call),
+                };
+            }
             Some(_) if sub == "scale" => match name {
                 "get" => return found(scale::get(state, call)?),
                 "update" => return scale::update(state, call),
@@ -223,8 +228,9 @@ fn verb(state: &mut State, method: &Method, call: &Call) -> Outcome<Written> {
     if matches!(call.resource.group.as_str(), "authentication.k8s.io" | "authorization.k8s.io") {
         return review::create(state, call);
     }
-    if call.resource.plural == "bindings" {
-        return Err(Failure::unsupported(&format!("{name} of {}", call.resource.plural)));
+    if (call.resource.group.as_str(), call.resource.plural.as_str()) == ("", "bindings") {
+        create::namespace_of(state, call)?;
+        return create::bind(state, call);
     }
     match name {
         "list" => found(read::list(state, call)?),

@@ -75,6 +75,7 @@ fn count(value: &Value) -> usize {
 fn cell(kind: &str, o: &Value, column: &str, now: Timestamp) -> Value {
     let (spec, status) = (&o["spec"], &o["status"]);
     match (kind, column) {
+        ("StorageClass", "Name") => json!(super::other_cells::class_name(o)),
         (_, "Name") => json!(meta(o, "name")),
         (_, "Age") => json!(age(&o["metadata"]["creationTimestamp"], now)),
         (_, "Created At") => o["metadata"]["creationTimestamp"].clone(),
@@ -141,7 +142,8 @@ fn some(values: Vec<String>) -> String {
 fn endpoint_slice(o: &Value, column: &str) -> String {
     match column {
         "AddressType" => text(&o["addressType"]),
-        "Ports" => some(list(&o["ports"]).map(|port| or(text(&port["port"]), "*")).collect()),
+        // A port that is every port goes by its name.
+        "Ports" => some(list(&o["ports"]).map(|port| or(text(&port["port"]), &text(&port["name"]))).collect()),
         _ => some(list(&o["endpoints"]).flat_map(|e| list(&e["addresses"]).map(text)).collect()),
     }
 }

@@ -54,6 +54,13 @@ pub(super) fn cell(kind: &str, o: &Value, column: &str, now: Timestamp) -> Value
     }
 }
 
+/// The class that claims get which name none says so.
+pub(super) fn class_name(class: &Value) -> String {
+    let (name, annotations) = (text(&class["metadata"]["name"]), &class["metadata"]["annotations"]);
+    let marks = ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
+    if marks.iter().any(|mark| annotations[mark] == "true") { format!("{name} (default)") } else { name }
+}
+
 fn pod_template(template: &Value, column: &str) -> String {
     let containers = list(&template["spec"]["containers"]);
     match column {
@@ -182,22 +189,22 @@ fn csi_driver(spec: &Value, column: &str) -> Value {
 
 fn volume(kind: &str, o: &Value, column: &str) -> String {
     let (spec, status) = (&o["spec"], &o["status"]);
+    // Always in this order.
     let modes = |value: &Value| {
-        let short = list(value).map(|mode| match mode.as_str().unwrap_or_default() {
-            "ReadWriteOnce" => "RWO",
-            "ReadOnlyMany" => "ROX",
-            "ReadWriteMany" => "RWX",
-            _ => "RWOP",
-        });
-        short.collect::<Vec<_>>().join(",")
+        let known =
+            [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
+        let given = known.iter().filter(|(long, _)| list(value).any(|mode| mode == long));
+        given.map(|(_, short)| *short).collect::<Vec<_>>().join(",")
     };
     let claim = kind == "PersistentVolumeClaim";
     match column {
         "Status" if o["metadata"]["deletionTimestamp"].is_string() => "Terminating".into(),
         "Status" => text(&status["phase"]),
         "Volume" => text(&spec["volumeName"]),
-        "Capacity" if claim => text(&status["capacity"]["storage"]),
+        "Capacity" if claim && text(&spec["volumeName"]).is_empty() => String::new(),
+        "Capacity" if claim => or(text(&status["capacity"]["storage"]), "0"),
         "Capacity" => text(&spec["capacity"]["storage"]),
+        "Access Modes" if claim && text(&spec["volumeName"]).is_empty() => String::new(),
         "Access Modes" if claim => modes(&status["accessModes"]),
         "Access Modes" => modes(&spec["accessModes"]),
         "Reclaim Policy" => text(&spec["persistentVolumeReclaimPolicy"]),

@@ -1,5 +1,7 @@
 //! POST, and the creating half of apply and of updates that may create.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::update::same_identity;
@@ -161,6 +163,22 @@ pub fn insert(state: &mut State, call: &Call, mut object: Value, terms: Terms) -
         let group = kinds::group_in_errors(resource);
         return Err(Failure::invalid(group, &resource.kind, meta(&object, "name"), &errors));
     }
+    // Whatever comes of it now, it has been warned of.
+    let warnings = kinds::warnings(resource, &object, None);
+    keep(state, call, object, (named, &revision), dry_run).map_err(|failure| failure.after(&warnings))
+}
+
+/// Stores a valid object that has an identity, if it may be and its name is free; the request may have named it, and may
+/// have brought a resourceVersion, which it may not.
+fn keep(
+    state: &mut State,
+    call: &Call,
+    mut object: Value,
+    (named, revision): (bool, &str),
+    dry_run: bool,
+) -> Outcome<Value> {
+    let resource = &call.resource;
+    admission::judge(state, call, &object)?;
     let prefixed = !meta(&object, "generateName").is_empty() && call.target.name.is_empty();
     let generated = prefixed && !named;
     for attempt in 1.. {
@@ -176,7 +194,7 @@ pub fn insert(state: &mut State, call: &Call, mut object: Value, terms: Terms) -
         }
         object["metadata"]["name"] = json!(state.chance.name(meta(&object, "generateName")));
     }
-    if !matches!(revision.as_str(), "" | "0") {
+    if !matches!(revision, "" | "0") {
         return Err(Failure::plain("resourceVersion should not be set on objects to be created"));
     }
     let key = State::key(resource, meta(&object, "namespace"), meta(&object, "name"));
@@ -188,14 +206,18 @@ pub fn insert(state: &mut State, call: &Call, mut object: Value, terms: Terms) -
     Ok(in_version(&stored, resource))
 }
 
+/// The namespace in which something is made.
+pub fn namespace_of(state: &State, call: &Call) -> Outcome<Arc<Value>> {
+    let name = &call.target.namespace;
+    state.namespace(name).ok_or_else(|| Failure::not_found("", "namespaces", name))
+}
+
 fn admit_namespace(state: &State, call: &Call, object: &Value) -> Outcome<()> {
     if !call.resource.namespaced {
         return Ok(());
     }
     let name = &call.target.namespace;
-    let Some(namespace) = state.namespace(name) else {
-        return Err(Failure::not_found("", "namespaces", name));
-    };
+    let namespace = namespace_of(state, call)?;
     if namespace["metadata"]["deletionTimestamp"].is_string() {
         let why = format!("unable to create new content in namespace {name} because it is being terminated");
         let failure = Failure::forbidden(&call.resource.group, &call.resource.plural, meta(object, "name"), &why);
@@ -223,12 +245,16 @@ fn identify(state: &mut State, call: &Call, object: &mut Value) {
     }
 }
 
-/// `POST pods/NAME/binding`: the scheduler's word on where the pod runs; it is given once.
+/// `POST pods/NAME/binding` and `POST bindings`: the scheduler's word on where the pod runs; it is given once.
 pub fn bind(state: &mut State, call: &Call) -> Outcome<Written> {
     let options = WriteOptions::parse(&call.query, "CreateOptions", &call.user_agent)?;
     let decoded = read_object(&call.body, &call.media_type, &call.resource, "Binding", options.validation)?;
     let node = decoded.object["target"]["name"].as_str().unwrap_or_default();
-    let name = &call.target.name;
+    let pods = state.registry.find("", "v1", "pods").cloned().ok_or_else(Failure::no_such_resource)?;
+    let name = match call.target.name.as_str() {
+        "" => meta(&decoded.object, "name"),
+        name => name,
+    };
     let mut wrong = Vec::new();
     let kind = &decoded.object["target"]["kind"];
     if !matches!(kind.as_str(), None | Some("" | "Node")) {
@@ -238,7 +264,7 @@ pub fn bind(state: &mut State, call: &Call) -> Outcome<Written> {
         wrong.push(FieldError::required("target.name", ""));
     }
     let live = match &wrong[..] {
-        [] => state.read(&call.resource, call.namespace(), name)?,
+        [] => state.read(&pods, call.namespace(), name)?,
         [one] => return Err(Failure::plain(one.text())),
         all => {
             let texts: Vec<String> = all.iter().map(FieldError::text).collect();
@@ -277,7 +303,7 @@ pub fn bind(state: &mut State, call: &Call) -> Outcome<Written> {
     }
     object["status"]["conditions"] = json!(conditions);
     if !options.dry_run {
-        state.put(State::key(&call.resource, call.namespace(), name), object)?;
+        state.put(State::key(&pods, call.namespace(), name), object)?;
     }
     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     Ok(Written { code: 201, object: status, warnings: decoded.warnings })

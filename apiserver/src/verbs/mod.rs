@@ -211,6 +211,7 @@ fn field(object: &Value, path: &str) -> String {
         None | Some(Value::Null) => match path {
             "source" => object["source"]["component"].as_str().unwrap_or_default().to_owned(),
             "status.replicas" => "0".into(),
+            "status.successful" => object["status"]["succeeded"].as_i64().unwrap_or(0).to_string(),
             _ => String::new(),
         },
         Some(other) => match path {

@@ -44,12 +44,13 @@ pub fn patch(state: &mut State, call: &Call) -> Outcome<Written> {
     change(&mut object, call, &call.resource.schema)?;
     check_named(&object, call)?;
     let before_decoding = object.clone();
+    let of = (!custom).then(|| order::type_of(&call.resource.api_version(), &call.resource.kind));
     check_kind(&mut object, &call.resource, &call.resource.kind).map_err(|failure| match call.resource.custom {
-        None => misfit(&before_decoding, call, &failure),
+        None => misfit(&before_decoding, call, of, &failure),
         Some(_) => failure,
     })?;
     let mut warnings = check_fields(&mut object, Vec::new(), &call.resource, &call.resource.kind, options.validation)
-        .map_err(|failure| misfit(&before_decoding, call, &failure))?;
+        .map_err(|failure| misfit(&before_decoding, call, of, &failure))?;
     warnings.extend(dedup_owners(&mut object));
     let changed = check_names(&mut object, call).and_then(|()| {
         finish(&mut object, call);
@@ -81,8 +82,8 @@ pub(super) fn no_strategic_merge() -> Failure {
     Failure::unsupported_media(message, false)
 }
 
-/// The 422 of a patch whose result does not fit the kind.
-pub(super) fn misfit(object: &Value, call: &Call, failure: &Failure) -> Failure {
+/// The 422 of a patch whose result does not fit the kind, which has a Go type unless it is a custom one.
+pub(super) fn misfit(object: &Value, call: &Call, of: Option<&str>, failure: &Failure) -> Failure {
     let patch = serde_json::from_slice(&call.body).unwrap_or_default();
     let (_, why) = failure.message.split_once("cannot be handled as a ").unwrap_or(("", &failure.message));
     let why = why.split_once(": ").map_or(why, |(_, why)| why);
@@ -91,11 +92,11 @@ pub(super) fn misfit(object: &Value, call: &Call, failure: &Failure) -> Failure 
             let why = unconvertible(why);
             FieldError::invalid("patch", &json!(as_go_prints(&patch)), &why)
         }
-        // Custom resources have no other order than that of names.
-        _ if call.resource.custom.is_some() && call.target.subresource != "scale" => {
-            FieldError::invalid("patch", &json!(order::text(object)), why)
+        _ => {
+            // Custom resources have no other order than that of names.
+            let text = of.map_or_else(|| order::text(object), |of| spelled(object, &patch, of));
+            FieldError::invalid("patch", &json!(text), why)
         }
-        _ => FieldError::invalid("patch", &json!(spelled(object, &patch)), why),
     };
     let mut failure = Failure::invalid("", "", "", &[error]);
     failure.message = format!(" {}", failure.message.trim_start());
@@ -185,6 +186,7 @@ pub(super) fn change(object: &mut Value, call: &Call, schema: &Node) -> Outcome<
     }
     match call.media_type.as_str() {
         "application/json-patch+json" => operate(object, &patch),
+        "application/strategic-merge-patch+json" if patch.is_null() => Ok(()),
         "application/strategic-merge-patch+json" => {
             let kind = ["apiVersion", "kind"].map(|name| object[name].clone());
             strategic_merge(object, &patch, schema).map_err(Failure::plain)?;
@@ -268,15 +270,17 @@ fn apply_patch(state: &mut State, call: &Call, options: &WriteOptions) -> Outcom
     if call.resource.custom.is_none() {
         shape::wrap_numbers(&mut merged, &call.resource.schema);
     }
-    let warnings = check_fields(&mut merged, Vec::new(), &call.resource, &call.resource.kind, ignored)
+    let mut warnings = check_fields(&mut merged, Vec::new(), &call.resource, &call.resource.kind, ignored)
         .map_err(|failure| unconverted(failure, call, &place))?;
     let terms = Terms { dry_run: options.dry_run, bare: crate::kinds::is_bare(&call.resource, &merged) };
     finish(&mut merged, call);
+    let before = live.clone();
     let (code, stored) = match live {
         Some(live) => (200, commit(state, call, &live, merged, options)),
         None => (201, insert(state, call, merged, terms)),
     };
     let object = stored.map_err(|failure| failure.after(&warnings))?;
+    warnings.extend(crate::kinds::warnings(&call.resource, &object, before.as_deref()));
     Ok(Written { code, object, warnings })
 }
 

@@ -7,7 +7,7 @@ use super::update::{check_named, check_names, replace};
 use super::{Call, Written, in_version, meta};
 use crate::body::{check_fields, read_object};
 use crate::failure::{Failure, FieldError, Outcome};
-use crate::fields::managed::{self, is_owned};
+use crate::fields::managed;
 use crate::fields::typed;
 use crate::registry::Resource;
 use crate::request::WriteOptions;
@@ -37,6 +37,11 @@ fn paths(call: &Call) -> Paths {
         Some(scale) => Paths { wanted: scale.spec.clone(), observed: scale.status.clone() },
         None => Paths { wanted: ".spec.replicas".into(), observed: ".status.replicas".into() },
     }
+}
+
+/// A JSON path as owners have it.
+fn path_of(path: &str) -> Vec<String> {
+    path.split('.').filter(|part| !part.is_empty()).map(|part| format!("f:{part}")).collect()
 }
 
 /// The label selector of the object's pods, as text.
@@ -110,12 +115,17 @@ pub fn patch(state: &mut State, call: &Call) -> Outcome<Written> {
         _ => return Err(Failure::unsupported_media("415: Unsupported Media Type", true)),
     }
     let options = read_options(call, false)?;
-    let mut scale = get(state, call)?;
+    let live = state.read(&call.resource, call.namespace(), &call.target.name)?;
+    let mut scale = show(&in_version(&live, &call.resource), call);
+    let owners = managed::owners_of(&live, &path_of(&paths(call).wanted), "autoscaling/v1");
+    if !owners.is_empty() {
+        scale["metadata"]["managedFields"] = json!(owners);
+    }
     change(&mut scale, call, &kind().schema)?;
     check_named(&scale, call)?;
-    let before = scale.clone();
+    let before_decoding = scale.clone();
     let warnings = check_fields(&mut scale, Vec::new(), kind(), "Scale", options.validation)
-        .map_err(|failure| misfit(&before, call, &failure))?;
+        .map_err(|failure| misfit(&before_decoding, call, Some("autoscaling.v1.Scale"), &failure))?;
     write(state, call, scale, &options, warnings)
 }
 
@@ -176,10 +186,16 @@ fn write(
         }
         &mut value[part]
     });
+    let before = place.as_i64().unwrap_or(0);
     *place = json!(replicas);
-    // The scale of a custom resource shows only owners of its replicas; where there are none, nothing is booked at all.
-    let path: Vec<String> = wanted.split('.').filter(|part| !part.is_empty()).map(|part| format!("f:{part}")).collect();
-    let booked = (call.resource.custom.is_none() || is_owned(&live, &path)).then_some(options);
+    // A scale shows only owners of the replicas; where there are none, nothing is booked at all.
+    let path = path_of(&wanted);
+    let mut booked = managed::is_owned(&live, &path).then_some(options);
+    if replicas == 0 && before != 0 {
+        // A scale does not say that there are none, and what is not said nobody owns.
+        booked = None;
+        managed::disown(&mut object, &path.iter().map(String::as_str).collect::<Vec<_>>());
+    }
     let stored = replace(state, call, &live, object, booked, options.dry_run)?;
     Ok(Written { code: 200, object: show(&stored, call), warnings })
 }

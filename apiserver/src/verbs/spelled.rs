@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::body::order;
+use crate::body::order::fields_of;
 
-/// The text of `object` after `patch`, which is a list of operations or a merge patch.
-pub(super) fn spelled(object: &Value, patch: &Value) -> String {
+/// The text of `object`, of the Go type `of`, after `patch`, which is a list of operations or a merge patch.
+pub(super) fn spelled(object: &Value, patch: &Value, of: &str) -> String {
     let mut touched = BTreeSet::from([String::new()]);
     match patch {
         Value::Array(operations) => operations.iter().for_each(|operation| {
@@ -18,7 +18,7 @@ pub(super) fn spelled(object: &Value, patch: &Value) -> String {
         }),
         patch => touch_objects(patch, "", &mut touched),
     }
-    text(object, "", order::type_of(object), &touched)
+    text(object, "", of, &touched)
 }
 
 fn touch_parents(path: &str, touched: &mut BTreeSet<String>) {
@@ -42,15 +42,16 @@ fn pointer(name: &str) -> String {
 fn text(value: &Value, path: &str, of: &str, touched: &BTreeSet<String>) -> String {
     match value {
         Value::Object(map) => {
-            let fields = order::fields_of(of);
-            let place = |name: &str| fields.iter().position(|(field, _)| *field == name);
+            let known = fields_of(of);
+            let place = |name: &str| known.iter().position(|(field, _)| *field == name);
             let mut names: Vec<&String> = map.keys().collect();
             if !touched.contains(path) {
-                names.sort_by_key(|name| place(name).unwrap_or(usize::MAX));
+                names.sort_by_key(|name| place(name));
             }
             let pairs = names.into_iter().map(|name| {
                 let below = format!("{path}/{}", pointer(name));
-                let of = place(name).map_or("", |at| fields[at].1);
+                // The values of a map have the type that it says of itself.
+                let of = place(name).map_or(if known.is_empty() { of } else { "" }, |index| known[index].1);
                 format!("{}:{}", Value::from(name.as_str()), text(&map[name], &below, of, touched))
             });
             format!("{{{}}}", pairs.collect::<Vec<_>>().join(","))
@@ -72,14 +73,20 @@ mod tests {
 
     #[test]
     fn untouched_metadata_has_the_order_of_its_type() {
-        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"x": 5},
-            "metadata": {"uid": "u", "name": "n", "labels": {"b": "1", "a": "2"}}});
+        let object = json!({"metadata": {"uid": "u", "name": "n", "labels": {"b": "1", "a": "2"}}, "data": {"x": 5}});
         let patch = json!({"data": {"x": 5}});
-        let begin = r#"{"apiVersion":"v1","data":{"x":5},"kind":"ConfigMap","metadata":"#;
-        let expected = format!(r#"{begin}{{"name":"n","uid":"u","labels":{{"a":"2","b":"1"}}}}}}"#);
-        assert_eq!(spelled(&object, &patch), expected);
+        let expected = r#"{"data":{"x":5},"metadata":{"name":"n","uid":"u","labels":{"a":"2","b":"1"}}}"#;
+        assert_eq!(spelled(&object, &patch, "core.v1.ConfigMap"), expected);
         let patch = json!([{"op": "add", "path": "/metadata/labels/c", "value": 1}]);
-        let expected = format!(r#"{begin}{{"labels":{{"a":"2","b":"1"}},"name":"n","uid":"u"}}}}"#);
-        assert_eq!(spelled(&object, &patch), expected);
+        let expected = r#"{"data":{"x":5},"metadata":{"labels":{"a":"2","b":"1"},"name":"n","uid":"u"}}"#;
+        assert_eq!(spelled(&object, &patch, "core.v1.ConfigMap"), expected);
+    }
+
+    #[test]
+    fn what_is_untouched_has_the_order_of_its_type() {
+        let port = json!({"protocol": "TCP", "port": 1, "name": "a"});
+        let object = json!({"spec": {"type": "ClusterIP", "ports": [port], "clusterIP": "None"}, "kind": "X"});
+        let expected = r#"{"kind":"X","spec":{"ports":[{"name":"a","protocol":"TCP","port":1}],"clusterIP":"None","type":"ClusterIP"}}"#;
+        assert_eq!(spelled(&object, &json!({"kind": "X"}), "core.v1.Service"), expected);
     }
 }

@@ -35,7 +35,8 @@ fn update_to(state: &mut State, call: &Call, mut object: Value, options: &WriteO
         Err(_) if call.target.subresource.is_empty() && kinds::may_create_on_update(&call.resource) => {
             managed::update(&zero(call), &mut object, &call.write(options, false, state.now()), true);
             let stored = insert(state, call, object, terms)?;
-            return Ok(Written { code: 201, object: stored, warnings: Vec::new() });
+            let warnings = kinds::warnings(&call.resource, &stored, None);
+            return Ok(Written { code: 201, object: stored, warnings });
         }
         Err(missing) => return Err(missing),
     };
@@ -44,7 +45,7 @@ fn update_to(state: &mut State, call: &Call, mut object: Value, options: &WriteO
     Ok(Written { code: 200, object: stored, warnings })
 }
 
-/// A replacement says whose it is.
+/// What takes the place of an object says whose it is.
 pub fn check_named(object: &Value, call: &Call) -> Outcome<()> {
     if !meta(object, "name").is_empty() {
         return Ok(());
@@ -113,6 +114,9 @@ pub fn replace(
     let errors = [fixed, kinds::validate(resource, &call.target.subresource, &object, Some(&current))].concat();
     if !errors.is_empty() {
         return Err(Failure::invalid(kinds::group_in_errors(resource), &resource.kind, &call.target.name, &errors));
+    }
+    if call.resource.plural != "pods" {
+        admission::judge(state, call, &object)?;
     }
     // A status is no wish, not even with the annotations that controllers write beside it.
     if call.target.subresource != "status" && kinds::raises_generation(resource, &current, &object) {
