@@ -14,6 +14,7 @@ use super::kind::Kind;
 use super::object::{is_terminating, name, namespace};
 use crate::auth::User;
 use crate::server::{ApiServer, Body};
+use crate::verbs::update::ready_to_go;
 
 /// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -122,7 +123,7 @@ impl Client {
     pub(crate) async fn update(&self, kind: &Kind, subresource: &str, object: &Value) -> Result<Arc<Value>, Refused> {
         let path = kind.path(namespace(object), name(object), subresource);
         let updated = self.send(Method::PUT, &path, Some(("application/json", object))).await?;
-        Ok(self.cache.written(kind, updated))
+        Ok(self.known(kind, updated))
     }
 
     /// Patches `object` (its name is read, nothing else), or a subresource of it.
@@ -140,7 +141,18 @@ impl Client {
             PatchType::Strategic => "application/strategic-merge-patch+json",
         };
         let patched = self.send(Method::PATCH, &path, Some((media, patch))).await?;
-        Ok(self.cache.written(kind, patched))
+        Ok(self.known(kind, patched))
+    }
+
+    /// What a change was answered is known at once. Who takes the last finalizer from an object that ends is answered with
+    /// the object at its old revision, as the real server does, and it is gone: held on to until the watch tells of it, it
+    /// would have the finalizer still, and a pod of a Job be counted twice.
+    fn known(&self, kind: &Kind, answer: Value) -> Arc<Value> {
+        if ready_to_go(&answer) {
+            self.cache.deleted(kind, &answer);
+            return Arc::new(answer);
+        }
+        self.cache.written(kind, answer)
     }
 
     /// Deletes an object; one that is gone already is no error.
@@ -224,3 +236,7 @@ async fn read(response: Response<Body>) -> Result<Value, Refused> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;
