@@ -130,7 +130,7 @@ async fn a_website_becomes_available_whatever_goes_wrong() {
     cluster.during(wait).await.unwrap().unwrap();
 
     // Once all is as it should be, nothing is written.
-    settle(&server, Duration::from_secs(60)).await;
+    settle(&server, Duration::from_secs(60)).await.unwrap();
     writes.take();
     tokio::time::sleep(Duration::from_secs(3600)).await;
     assert_eq!(writes.take(), []);

@@ -4,7 +4,13 @@
 
 mod inside;
 
+use std::time::Duration;
+
+use apiserver::controllers::{self, Controller, ControllerOptions, ControllerSelection};
+use apiserver::testing::settle;
 use apiserver::{AuthOptions, Options};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use inside::{Answer, As, Inside};
 use serde_json::{Value, json};
 
@@ -153,6 +159,19 @@ async fn a_node_changes_what_is_its_own() {
 }
 
 /// Asks for a token of the account `robot`.
+#[tokio::test]
+async fn an_eviction_that_a_node_may_not_make_changes_nothing() {
+    let inside = two_nodes().await;
+    let path = format!("{CORE}/pods/p");
+    let before = inside.must(200, "GET", &path, &Value::Null).await;
+    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}});
+    let refused = inside.ask(&As::node("n2"), "POST", &format!("{path}/eviction"), &eviction).await;
+    assert_eq!(refused.code, 403, "{}", refused.body);
+    assert_eq!(inside.must(200, "GET", &path, &Value::Null).await, before);
+    let done = inside.ask(&As::node("n1"), "POST", &format!("{path}/eviction"), &eviction).await;
+    assert_eq!(done.code, 201, "{}", done.body);
+}
+
 async fn token(inside: &Inside, who: &As, spec: Value) -> Answer {
     let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec});
     inside.ask(who, "POST", &format!("{CORE}/serviceaccounts/robot/token"), &request).await
@@ -208,6 +227,31 @@ async fn a_token_is_for_its_audience() {
     assert_eq!((&vault["authenticated"], &vault["audiences"]), (&json!(true), &json!(["vault"])));
     let other = review(json!(["other"])).await;
     assert_ne!(other["authenticated"], json!(true));
+    assert!(other["error"].as_str().unwrap().contains("invalid for the target audiences"), "{other}");
+}
+
+#[tokio::test]
+async fn a_token_that_a_secret_holds_is_for_this_server() {
+    let inside = with_account().await;
+    let only = ControllerSelection::none().with(Controller::ServiceAccountToken);
+    let mut running = controllers::start(inside.server.clone(), ControllerOptions::default().controllers(only));
+    let secret = json!({"type": "kubernetes.io/service-account-token", "metadata": {"name": "held",
+        "annotations": {"kubernetes.io/service-account.name": "robot"}}});
+    inside.must(201, "POST", &format!("{CORE}/secrets"), &secret).await;
+    running.during(settle(&inside.server, Duration::from_millis(200))).await.unwrap();
+    let held = inside.must(200, "GET", &format!("{CORE}/secrets/held"), &Value::Null).await;
+    let token = String::from_utf8(STANDARD.decode(held["data"]["token"].as_str().unwrap()).unwrap()).unwrap();
+    assert_eq!(bearer(&inside, &token).await.as_deref(), Some(ROBOT));
+    let review = async |audiences: Value| {
+        let body = json!({"spec": {"token": token, "audiences": audiences}});
+        inside.must(201, "POST", "/apis/authentication.k8s.io/v1/tokenreviews", &body).await["status"].clone()
+    };
+    let own = review(json!([])).await;
+    assert_eq!(own["authenticated"], json!(true), "{own}");
+    let both = review(json!(["vault", own["audiences"][0]])).await;
+    assert_eq!(both["audiences"], own["audiences"], "{both}");
+    let other = review(json!(["vault"])).await;
+    assert_ne!(other["authenticated"], json!(true), "{other}");
     assert!(other["error"].as_str().unwrap().contains("invalid for the target audiences"), "{other}");
 }
 

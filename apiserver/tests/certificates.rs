@@ -142,3 +142,31 @@ async fn a_directory_of_certificates_is_enough() {
     use std::os::unix::fs::PermissionsExt;
     assert_eq!(dir.join("admin.key").metadata().unwrap().permissions().mode() & 0o777, 0o600);
 }
+
+/// Sockets that a process has open, by its entries in `/proc`.
+fn open_files(process: &Process) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", process.id())).map_or(0, Iterator::count)
+}
+
+/// A program without a free file descriptor accepts nobody, and goes on when others have gone.
+#[tokio::test]
+async fn a_server_that_ran_out_of_files_serves_again() {
+    let (installation, process) = running("files");
+    let most = open_files(&process) + 8;
+    let limit = std::process::Command::new("prlimit")
+        .args([format!("--pid={}", process.id()), format!("--nofile={most}:{most}")])
+        .status();
+    assert!(limit.unwrap().success());
+    let mut crowd = Vec::new();
+    for _ in 0..16 {
+        crowd.push(tokio::net::TcpStream::connect(("127.0.0.1", process.port)).await.unwrap());
+    }
+    let full = async {
+        while open_files(&process) < most {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), full).await.unwrap();
+    drop(crowd);
+    assert!(who(&installation.admin(&process)).await.is_ok(), "it serves again");
+}

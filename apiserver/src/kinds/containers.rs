@@ -4,24 +4,12 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::pod_volumes::{Volumes, amount_errors, descending_path_errors, field_errors};
+use super::pod_volumes::{SHOWN, Volumes, amount_errors, descending_path_errors, field_errors};
 use super::pods::{list, text};
 use super::{names, pod_security, probes, quantity};
 use crate::failure::FieldError;
 
 const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
-/// What of a pod a variable can show.
-const VARIABLE_FIELDS: [&str; 9] = [
-    "metadata.name",
-    "metadata.namespace",
-    "metadata.uid",
-    "spec.nodeName",
-    "spec.serviceAccountName",
-    "status.hostIP",
-    "status.hostIPs",
-    "status.podIP",
-    "status.podIPs",
-];
 
 /// What containers take from the pod that they are in.
 pub(super) struct Room<'a> {
@@ -184,7 +172,7 @@ fn variable_errors(container: &Value, path: &str) -> Vec<FieldError> {
         for kind in &given {
             let at = at(&format!("valueFrom.{kind}"));
             errors.extend(match *kind {
-                "fieldRef" => field_errors(&source[*kind], &at, &VARIABLE_FIELDS),
+                "fieldRef" => field_errors(&source[*kind], &at, &SHOWN[2..]),
                 "resourceFieldRef" => amount_errors(&source[*kind], &at, false),
                 _ => key_errors(&source[*kind], &at),
             });

@@ -44,9 +44,6 @@ const HOST_PATH_TYPES: [&str; 8] =
     ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
 const FILE_MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
 const SECOND: &str = "may not specify more than 1 volume type";
-/// What of a pod a file can show.
-const FILE_FIELDS: [&str; 5] =
-    ["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
 const SHORTEST_TOKEN: i64 = 600;
 const LONGEST_DRIVER: usize = 63;
 
@@ -212,7 +209,7 @@ fn file_errors(file: &Value, path: &str) -> Vec<FieldError> {
     errors.extend(own_path_errors(&file["path"], &at("path")));
     let (field, amount) = (&file["fieldRef"], &file["resourceFieldRef"]);
     if field.is_object() {
-        errors.extend(field_errors(field, &at("fieldRef"), &FILE_FIELDS));
+        errors.extend(field_errors(field, &at("fieldRef"), &SHOWN[..5]));
         if amount.is_object() {
             let detail = "fieldRef and resourceFieldRef can not be specified simultaneously";
             errors.push(FieldError::invalid(path, &json!("resource"), detail));
@@ -226,8 +223,9 @@ fn file_errors(file: &Value, path: &str) -> Vec<FieldError> {
     errors
 }
 
-/// Fields of a pod that have a downward form, whoever may ask for them.
-const SHOWN: [&str; 11] = [
+/// Fields of a pod that have a downward form; a file can have the first five, a variable all but
+/// the first two, which are maps.
+pub(super) const SHOWN: [&str; 11] = [
     "metadata.annotations",
     "metadata.labels",
     "metadata.name",

@@ -26,7 +26,7 @@ use crate::server::Body;
 pub use faults::{Fault, Faults, Faulty};
 pub use manifests::{ManifestError, apply, apply_path};
 pub use node::{FakeNode, PodFate, RunningNode};
-pub use time::{ManualClock, settle};
+pub use time::{ManualClock, Unsettled, settle};
 pub use writes::{Recording, Write, Writes};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -151,19 +151,36 @@ async fn pods_on_a_fake_node_run_end_and_go() {
     };
     let owner = ", ownerReferences: [{apiVersion: batch/v1, kind: Job, name: j, uid: u}]";
     apply(&server, &format!("{}\n---\n{}", pod("a", ""), pod("b", owner))).await.unwrap();
-    settle(&server, Duration::from_secs(1)).await;
+    settle(&server, Duration::from_secs(1)).await.unwrap();
     let (path, phase) = ("/api/v1/namespaces/default/pods", |pod: &Value| pod["status"]["phase"].clone());
     let (running, ended) = (get(&server, &format!("{path}/a")).await.1, get(&server, &format!("{path}/b")).await.1);
     assert_eq!((phase(&running), phase(&ended)), ("Running".into(), "Succeeded".into()));
     assert_ne!(running["status"]["podIP"], ended["status"]["podIP"]);
     ask(server.clone(), Method::DELETE, &format!("{path}/a"), "", &Value::Null).await;
-    settle(&server, Duration::from_secs(1)).await;
+    settle(&server, Duration::from_secs(1)).await.unwrap();
     assert_eq!(get(&server, &format!("{path}/a")).await.0, 404);
     let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1";
     let first = get(&server, lease).await.1;
     tokio::time::sleep(Duration::from_secs(15)).await;
     assert_ne!(get(&server, lease).await.1["spec"]["renewTime"], first["spec"]["renewTime"]);
     drop(node);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_never_settles_is_named() {
+    let server = server();
+    let writer = server.clone();
+    let writing = tokio::spawn(async move {
+        for number in 0.. {
+            let map = serde_json::json!({"metadata": {"name": format!("m{number}")}});
+            ask(writer.clone(), Method::POST, "/api/v1/namespaces/default/configmaps", "application/json", &map).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    });
+    let error = settle(&server, Duration::from_secs(1)).await.unwrap_err().to_string();
+    assert!(error.starts_with("/configmaps default/m"), "{error}");
+    writing.abort();
+    settle(&server, Duration::from_secs(1)).await.unwrap();
 }
 
 #[test]

@@ -44,22 +44,42 @@ impl Clock for ManualClock {
     }
 }
 
-/// Waits until nothing has been written for `quiet`, leases apart: whoever had something to do has done it. Under paused time
-/// this takes none; what is done in longer intervals than `quiet` is not waited for.
-pub async fn settle(server: &ApiServer, quiet: Duration) {
-    let mut seen = server.revision();
-    loop {
-        tokio::time::sleep(quiet).await;
-        let before = std::mem::replace(&mut seen, server.revision());
-        if !written_since(server, before) {
-            return;
-        }
-    }
+/// Times that [`settle`] looks: whoever writes each time will do so for ever.
+const LOOKS: usize = 1000;
+
+/// Somebody writes for ever, and what was written last.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} was still written when {LOOKS} times {quiet:?} were over: somebody writes for ever")]
+pub struct Unsettled {
+    what: String,
+    quiet: Duration,
 }
 
-/// Whether anything but a lease was written after a revision. Nodes and leaders renew theirs for ever.
-fn written_since(server: &ApiServer, revision: u64) -> bool {
+/// Waits until nothing has been written for `quiet`, leases apart: whoever had something to do has done it. Under paused time
+/// this takes none; what is done in longer intervals than `quiet` is not waited for.
+///
+/// # Errors
+/// Somebody writes for ever.
+pub async fn settle(server: &ApiServer, quiet: Duration) -> Result<(), Unsettled> {
+    let (mut seen, mut what) = (server.revision(), String::new());
+    for _ in 0..LOOKS {
+        tokio::time::sleep(quiet).await;
+        let before = std::mem::replace(&mut seen, server.revision());
+        match written_since(server, before) {
+            Some(written) => what = written,
+            None => return Ok(()),
+        }
+    }
+    Err(Unsettled { what, quiet })
+}
+
+/// What but a lease was written after a revision, if anything was. Nodes and leaders renew theirs for ever.
+fn written_since(server: &ApiServer, revision: u64) -> Option<String> {
     let state = locked(&server.state);
-    let mut storages = state.registry.all().iter().map(|resource| &resource.storage).filter(|own| ***own != *LEASES);
-    storages.any(|storage| state.store.events_after(storage, revision, 1).is_ok_and(|events| !events.is_empty()))
+    let storages = state.registry.all().iter().map(|resource| &resource.storage).filter(|own| ***own != *LEASES);
+    storages.into_iter().find_map(|storage| match state.store.events_after(storage, revision, 1) {
+        Ok(events) => events.first().map(|event| format!("{storage} {}/{}", event.key.namespace, event.key.name)),
+        // So much was written that the first of it is forgotten.
+        Err(_) => Some(storage.to_string()),
+    })
 }
