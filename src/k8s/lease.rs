@@ -194,4 +194,4 @@ impl<S: Store> Leadership<S> {
 
 #[cfg(test)]
 #[path = "lease_tests.rs"]
-pub(super) mod tests;
+pub(crate) mod tests;

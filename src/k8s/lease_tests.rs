@@ -10,10 +10,10 @@ use crate::k8s::clock::Clock;
 
 /// A clock that stands still until it is moved.
 #[derive(Default)]
-pub(in crate::k8s) struct Standing(AtomicU64);
+pub(crate) struct Standing(AtomicU64);
 
 impl Standing {
-    pub(in crate::k8s) fn set(&self, seconds: u64) {
+    pub(crate) fn set(&self, seconds: u64) {
         self.0.store(seconds, Ordering::SeqCst);
     }
 }

@@ -340,3 +340,7 @@ async fn until(at: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+#[path = "operator_tests.rs"]
+mod tests;
